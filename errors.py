@@ -1,0 +1,337 @@
+"""Every error that vtp raises on purpose.
+
+    VtpError
+    ├── KeepOutOfRange              (ValueError)
+    ├── MissingPackage              (ImportError)
+    ├── ModelError
+    │   ├── ModelNotFound           (FileNotFoundError)
+    │   ├── ModelFileMissing        (FileNotFoundError)
+    │   ├── ModelNotSupported       (ValueError)
+    │   └── UnsafeWeights           (ValueError)
+    ├── ExportError
+    │   ├── MethodUnknown           (LookupError)
+    │   ├── OutputExists            (FileExistsError)
+    │   ├── GraphNotLowered         (RuntimeError)
+    │   └── ParityFailed            (ArithmeticError)
+    ├── BundleError
+    │   ├── BundleNotFound          (FileNotFoundError)
+    │   ├── ManifestInvalid         (ValueError)
+    │   ├── ManifestTooNew          (ValueError)
+    │   ├── BundleCorrupted         (ValueError)
+    │   └── UnsafePath              (ValueError)
+    ├── ImageError
+    │   ├── ImageUnreadable         (ValueError)
+    │   ├── ImageTypeNotAllowed     (ValueError)
+    │   └── ImageTooLarge           (ValueError)
+    ├── PromptError
+    │   ├── ImageCountMismatch      (ValueError)
+    │   ├── EmptyPrompt             (ValueError)
+    │   └── ContextTooLong          (ValueError)
+    ├── SamplingInvalid             (ValueError)
+    └── EngineError
+        ├── EngineUnknown           (LookupError)
+        ├── EngineUnavailable       (RuntimeError)
+        └── VerifyFailed            (ArithmeticError)
+
+A leaf also inherits the builtin that fits, so that callers may catch either. Messages are made
+here, from typed arguments: what happened, what was given, what is accepted, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class VtpError(Exception):
+    """Base of all errors of vtp; the command line prints it as one ``Error:`` line."""
+
+
+class KeepOutOfRange(VtpError, ValueError):
+    """A keep that is neither a ratio in (0, 1] nor a count in 1..total."""
+
+    def __init__(self, keep: object, total: int | None = None) -> None:
+        count = f"1..{total}" if total else "at least 1"
+        super().__init__(
+            f"keep {keep!r} is out of range: give a ratio above 0 and up to 1.0 (such as 0.1), "
+            f"or a whole count of tokens per image, {count}"
+        )
+
+
+class MissingPackage(VtpError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed: "
+            f"pip install 'vtp-toolkit[{extra}]'"
+        )
+
+
+# --- models ---------------------------------------------------------------------------------
+
+
+class ModelError(VtpError):
+    """Something about the model that is to be exported."""
+
+
+class ModelNotFound(ModelError, FileNotFoundError):
+    """Neither a preset, nor a folder, nor a model that the hub could deliver."""
+
+    def __init__(self, model: str, presets: Iterable[str], reason: str | None = None) -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"model {model!r} was not found{why}: give a preset ({', '.join(presets)}), "
+            "a hub id such as org/name, or the path of a local folder that holds config.json, "
+            "tokenizer.json, preprocessor_config.json and *.safetensors"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ModelFileMissing(ModelError, FileNotFoundError):
+    """A model folder lacks a file that export needs."""
+
+    def __init__(self, folder: Path, name: str, hint: str = "") -> None:
+        super().__init__(
+            f"model folder {str(folder)!r} has no {name}"
+            + (f": {hint}" if hint else "; download the complete model and pass its folder")
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ModelNotSupported(ModelError, ValueError):
+    """The model's family, or something within the family, cannot be exported."""
+
+    def __init__(self, what: str, supported: Iterable[str]) -> None:
+        super().__init__(f"{what} is not supported; supported: {', '.join(supported)}")
+
+
+class UnsafeWeights(ModelError, ValueError):
+    """Weights in a format that can run code when it is read."""
+
+    def __init__(self, folder: Path, found: str) -> None:
+        super().__init__(
+            f"model folder {str(folder)!r} has its weights as {found}, which can run code when "
+            "read; only safetensors are read: convert them "
+            "(model.save_pretrained(folder) in transformers writes safetensors)"
+        )
+
+
+# --- export ---------------------------------------------------------------------------------
+
+
+class ExportError(VtpError):
+    """Something went wrong while a bundle was made."""
+
+
+class MethodUnknown(ExportError, LookupError):
+    """No pruning method of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"method {name!r} is unknown; known: {', '.join(known)}")
+
+
+class OutputExists(ExportError, FileExistsError):
+    """The output path is taken."""
+
+    def __init__(self, path: Path, replaceable: bool) -> None:
+        super().__init__(
+            f"{str(path)!r} exists already; "
+            + (
+                "pass --force to replace it, or another --out"
+                if replaceable
+                else "it is not a bundle, so it is not replaced even with --force; "
+                "give another --out"
+            )
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class GraphNotLowered(ExportError, RuntimeError):
+    """A graph pass did not find what the traced model must contain."""
+
+    def __init__(self, graph: str, problem: str) -> None:
+        super().__init__(
+            f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
+            "torch traces the model differently: use the versions in constraints.txt"
+        )
+
+
+class ParityFailed(ExportError, ArithmeticError):
+    """An exported graph does not compute what the PyTorch model computes."""
+
+    def __init__(self, graph: str, measured: str, tolerance: str) -> None:
+        super().__init__(
+            f"graph {graph!r} deviates from PyTorch: {measured} (tolerated: {tolerance}); "
+            "no bundle was written"
+        )
+
+
+# --- bundles --------------------------------------------------------------------------------
+
+
+class BundleError(VtpError):
+    """Something about a bundle on disk."""
+
+
+class BundleNotFound(BundleError, FileNotFoundError):
+    """The path holds no bundle."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{str(path)!r} is no bundle (no manifest.json); make one with: "
+            "vtp export MODEL --out DIR"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ManifestInvalid(BundleError, ValueError):
+    """The manifest breaks the schema."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"manifest.json is invalid at {where}: {problem}; export the model again")
+
+
+class ManifestTooNew(BundleError, ValueError):
+    """The manifest was written by a newer vtp."""
+
+    def __init__(self, found: object, supported: int) -> None:
+        super().__init__(
+            f"manifest.json has schema version {found}, this vtp reads up to {supported}: "
+            "update with pip install -U vtp-toolkit, or export the model again"
+        )
+
+
+class BundleCorrupted(BundleError, ValueError):
+    """A file of the bundle is not what the manifest says."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            f"bundle file {name!r} {problem}; it was changed or copied incompletely: "
+            "copy the bundle again, or export the model again"
+        )
+
+
+class UnsafePath(BundleError, ValueError):
+    """A path in a bundle that leads out of it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"path {path!r} in the bundle {problem}; every file of a bundle must lie inside it: "
+            "do not use this bundle unless you know who made it"
+        )
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+class ImageError(VtpError):
+    """Something about an input image."""
+
+
+class ImageUnreadable(ImageError, ValueError):
+    """Not an image, or a damaged one."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} cannot be read as an image: {reason}")
+
+
+class ImageTypeNotAllowed(ImageError, ValueError):
+    """An image format that is not on the list."""
+
+    def __init__(self, source: str, found: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"{source} is of type {found}, which is not allowed; allowed: {', '.join(allowed)}"
+        )
+
+
+class ImageTooLarge(ImageError, ValueError):
+    """More pixels than the limit, found out before decoding."""
+
+    def __init__(self, source: str, width: int, height: int, limit: int) -> None:
+        super().__init__(
+            f"{source} has {width} x {height} = {width * height:,} pixels, more than the limit of "
+            f"{limit:,}; scale it down, or raise the limit (max_pixels, --max-pixels)"
+        )
+
+
+# --- prompts --------------------------------------------------------------------------------
+
+
+class PromptError(VtpError):
+    """Something about the prompt."""
+
+
+class ImageCountMismatch(PromptError, ValueError):
+    """The prompt's image places and the images given differ in number."""
+
+    def __init__(self, places: int, images: int, marker: str) -> None:
+        super().__init__(
+            f"the prompt has {places} image place(s) ({marker!r}) and {images} image(s) were "
+            f"given: give one image for each {marker!r}, or leave the markers out "
+            "(they are then put in front)"
+        )
+
+
+class EmptyPrompt(PromptError, ValueError):
+    """A prompt without text."""
+
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty: give a question or an instruction")
+
+
+class ContextTooLong(PromptError, ValueError):
+    """More tokens than the model or the cache can hold."""
+
+    def __init__(self, needed: int, limit: int, what: str) -> None:
+        super().__init__(
+            f"{needed} tokens are needed (image + text + new tokens), but {what} holds {limit}: "
+            "lower keep or max_new_tokens, shorten the prompt, or give fewer images"
+        )
+
+
+class SamplingInvalid(VtpError, ValueError):
+    """A sampling setting outside its range."""
+
+    def __init__(self, name: str, value: object, accepted: str) -> None:
+        super().__init__(f"{name} {value!r} is not accepted: give {accepted}")
+
+
+# --- engines --------------------------------------------------------------------------------
+
+
+class EngineError(VtpError):
+    """Something about the engine that runs the graphs."""
+
+
+class EngineUnknown(EngineError, LookupError):
+    """No engine of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"engine {name!r} is unknown; known: {', '.join(known)}")
+
+
+class EngineUnavailable(EngineError, RuntimeError):
+    """The engine exists, but cannot run here."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"engine {name!r} cannot run here: {reason}")
+
+
+class VerifyFailed(EngineError, ArithmeticError):
+    """The golden sample came out differently."""
+
+    def __init__(self, graph: str, engine: str, measured: str, tolerance: str) -> None:
+        self.graph, self.measured, self.tolerance = graph, measured, tolerance
+        super().__init__(
+            f"graph {graph!r} on engine {engine!r} deviates from the golden sample: {measured} "
+            f"(tolerated: {tolerance})"
+        )

@@ -1,0 +1,91 @@
+"""The bridge from transformers' attention registry to the operators of a target.
+
+transformers calls whatever attention function a model's ``_attn_implementation`` names. While a
+graph is traced that name is ``"vtp"``, and the function below hands query, key and value to the
+context that the wrapper module passed down with the layer call. So Hugging Face modelling code
+runs as it is: it is neither copied nor patched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from transformers import AttentionInterface
+
+IMPLEMENTATION = "vtp"
+TRACE_OPSET = 23
+"""Operator set that torch traces to; the finished graphs declare that of their target, in which
+every operator that the trace uses means the same."""
+
+
+class AttentionContext(Protocol):
+    """What a wrapper module passes as ``vtp=...`` to every layer it runs."""
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """Attention output ``(batch, tokens, heads, head_dim)``.
+
+        Args:
+            module: the attention module of the layer.
+            query: ``(batch, heads, tokens, head_dim)``, positions applied.
+            key: ``(batch, kv_heads, tokens, head_dim)``, positions applied.
+            value: like key.
+            scale: factor on the dot products.
+        """
+        ...
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    vtp: AttentionContext,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return vtp.attend(module, query, key, value, float(scale)), None
+
+
+def use_traced_attention(model: Any) -> None:
+    """Let ``model`` (a transformers model) call the context of its caller for attention."""
+    AttentionInterface.register(IMPLEMENTATION, _attention)
+    model.set_attn_implementation(IMPLEMENTATION)
+
+
+def symbolic(
+    operator: str,
+    inputs: tuple[torch.Tensor | None, ...],
+    attributes: dict[str, Any],
+    outputs: tuple[tuple[torch.dtype, tuple[int | torch.SymInt, ...]], ...],
+    version: int = 1,
+) -> tuple[torch.Tensor, ...]:
+    """One ONNX node in the traced graph.
+
+    Args:
+        operator: ``domain::Type``; an empty domain is standard ONNX.
+        inputs: tensors, ``None`` for an absent optional input.
+        attributes: node attributes.
+        outputs: dtype and shape of every output.
+        version: operator set version of the domain.
+    """
+    return tuple(
+        torch.onnx.ops.symbolic_multi_out(
+            operator,
+            inputs,
+            attrs=attributes,
+            dtypes=tuple(dtype for dtype, _ in outputs),
+            shapes=tuple(shape for _, shape in outputs),
+            version=version,
+        )
+    )

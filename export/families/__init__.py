@@ -1,0 +1,25 @@
+"""Model families, one file each; a new family is a file and a row here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...errors import ModelNotSupported
+from .base import Family
+
+FAMILIES: dict[str, str] = {
+    "llava": "llava:Llava",
+}
+
+
+def make_family(model_type: str) -> Family:
+    """The family of a config.json's ``model_type``.
+
+    Raises:
+        ModelNotSupported: no such family.
+    """
+    if model_type not in FAMILIES:
+        raise ModelNotSupported(f"model family {model_type!r}", FAMILIES)
+    module, _, attribute = FAMILIES[model_type].partition(":")
+    family: Family = getattr(import_module(f".{module}", __name__), attribute)()
+    return family

@@ -1,0 +1,117 @@
+"""LLaVA: CLIP tower, two-layer projector, Llama-like decoder (arXiv 2304.08485, 2310.03744)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...errors import ModelNotSupported
+from .base import LanguageParts, VisionParts
+
+_DECODERS = ("llama", "mistral", "qwen2")
+_ROTARY = ("default", "linear", "llama3")
+
+
+class _ClipEmbeddings(nn.Module):
+    """Patches, [CLS], position embeddings and the norm before the first layer."""
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.embeddings = tower.embeddings
+        self.norm = tower.pre_layrnorm
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self.norm(self.embeddings(pixel_values))
+        return hidden
+
+
+class Llava:
+    """``LlavaForConditionalGeneration`` of transformers."""
+
+    name: ClassVar[str] = "llava"
+
+    def check(self, config: Any) -> None:
+        vision, text = config.vision_config, config.text_config
+        if vision.model_type != "clip_vision_model":
+            raise ModelNotSupported(
+                f"a LLaVA with vision tower {vision.model_type!r}", ["clip_vision_model"]
+            )
+        if text.model_type not in _DECODERS:
+            raise ModelNotSupported(f"a LLaVA with decoder {text.model_type!r}", _DECODERS)
+        if not isinstance(config.vision_feature_layer, int):
+            raise ModelNotSupported(
+                f"vision_feature_layer {config.vision_feature_layer!r}", ["one layer index"]
+            )
+        if config.vision_feature_select_strategy != "default":
+            raise ModelNotSupported(
+                f"vision_feature_select_strategy {config.vision_feature_select_strategy!r}",
+                ["default (patches without [CLS])"],
+            )
+        self._layers_run(config)
+        rope = getattr(text, "rope_parameters", None) or {}
+        if rope.get("rope_type", "default") not in _ROTARY:
+            raise ModelNotSupported(f"rope_type {rope.get('rope_type')!r}", _ROTARY)
+        if "sliding_attention" in (getattr(text, "layer_types", None) or []) or (
+            getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
+        ):
+            raise ModelNotSupported("a decoder with sliding-window attention", ["full attention"])
+
+    def make(self, config: Any) -> nn.Module:
+        from transformers import LlavaForConditionalGeneration
+
+        return LlavaForConditionalGeneration(config)
+
+    def vision(self, model: Any) -> VisionParts:
+        config = model.config
+        tower = model.model.vision_tower
+        side = config.vision_config.image_size // config.vision_config.patch_size
+        return VisionParts(
+            embeddings=_ClipEmbeddings(tower),
+            layers=nn.ModuleList(tower.encoder.layers[: self._layers_run(config)]),
+            projector=model.model.multi_modal_projector,
+            has_cls=True,
+            grid=(side, side),
+            image_size=(config.vision_config.image_size,) * 2,
+        )
+
+    def language(self, model: Any) -> LanguageParts:
+        decoder = model.model.language_model
+        return LanguageParts(
+            layers=decoder.layers,
+            norm=decoder.norm,
+            head=model.lm_head,
+            config=model.config.text_config,
+            rotary=type(decoder.rotary_emb),
+            context=model.config.text_config.max_position_embeddings,
+        )
+
+    def buffers(self, model: Any) -> Mapping[str, np.ndarray]:
+        positions = model.model.vision_tower.embeddings.num_positions
+        return {"vision_tower.embeddings.position_ids": np.arange(positions)[None]}
+
+    def canonical_name(self, key: str) -> str:
+        # Before transformers 5: vision_tower.vision_model.*, language_model.model.*,
+        # language_model.lm_head.*; since then: model.vision_tower.*, model.language_model.*.
+        key = key.removeprefix("model.")
+        key = key.removeprefix("language_model.") if ".lm_head." in key else key
+        return re.sub(r"^(vision_tower)\.vision_model\.|^(language_model)\.model\.", r"\1\2.", key)
+
+    def embedding_name(self) -> str:
+        return "language_model.embed_tokens.weight"
+
+    def _layers_run(self, config: Any) -> int:
+        """Encoder layers up to the feature layer; hidden state 0 is the embeddings."""
+        depth = config.vision_config.num_hidden_layers
+        layer = config.vision_feature_layer
+        run = layer if layer >= 0 else depth + 1 + layer
+        if not 1 <= run <= depth:
+            raise ModelNotSupported(
+                f"vision_feature_layer {layer} of a tower with {depth} layers",
+                [f"1..{depth} or -{depth}..-1"],
+            )
+        return run

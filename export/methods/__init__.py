@@ -1,0 +1,28 @@
+"""Pruning methods, one file each; a new method is a file and a row here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...errors import MethodUnknown
+from .base import Method
+
+METHODS: dict[str, str] = {
+    "fastervlm": "fastervlm:FasterVlm",
+    "none": "none:NoPruning",
+    "random": "random:RandomOrder",
+    "uniform": "uniform:UniformGrid",
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        MethodUnknown: no such method.
+    """
+    if name not in METHODS:
+        raise MethodUnknown(name, METHODS)
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Method] = getattr(import_module(f".{module}", __name__), attribute)
+    return found

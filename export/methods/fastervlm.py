@@ -1,0 +1,28 @@
+"""FasterVLM: keep the image tokens that the vision encoder's [CLS] token attends to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from .base import Method, TowerView
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterVlm(Method):
+    """[CLS] attention of the layer whose output the projector reads, mean over heads.
+
+    Needs a tower with a [CLS] token. Kept tokens stay in raster order and are numbered anew from
+    zero, as in the published code. "[CLS] Attention is All You Need for Training-Free Visual Token
+    Pruning", https://arxiv.org/abs/2412.01818.
+    """
+
+    name: ClassVar[str] = "fastervlm"
+    summary: ClassVar[str] = "[CLS] attention of the vision encoder, mean over heads"
+    paper: ClassVar[str | None] = "https://arxiv.org/abs/2412.01818"
+    needs_cls: ClassVar[bool] = True
+
+    def scores(self, tower: TowerView, features: torch.Tensor) -> torch.Tensor:
+        return tower.cls_attention().mean(dim=1)

@@ -1,0 +1,113 @@
+"""What a Hugging Face model folder says besides its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelFileMissing
+from ..runtime.preprocess import ImagePreprocessor
+from ..runtime.prompt import PromptLayout
+from .families import make_family
+from .prompt_layout import prompt_layout
+
+_MAX_NEW_TOKENS = 128
+
+
+class ModelFolder:
+    """Configuration, tokenizer, chat template and preprocessing of a model.
+
+    Raises:
+        ModelNotSupported: a family, or something in it, that cannot be exported.
+        ModelFileMissing: a file is missing or cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        self.folder = folder
+        self.family = make_family(str(self._json("config.json").get("model_type")))
+        self.config = self._load(AutoConfig, "config.json")
+        self.family.check(self.config)
+        if not (folder / "tokenizer.json").is_file():
+            raise ModelFileMissing(
+                folder,
+                "tokenizer.json",
+                "save the tokenizer with transformers (AutoTokenizer...save_pretrained) first",
+            )
+        self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
+        self.preprocessing = ImagePreprocessor.from_hf_config(self._image_config())
+        self.prompt = self._prompt()
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Write the tokenizer as transformers sets it up, as one tokenizer.json."""
+        self._tokenizer.backend_tokenizer.save(str(path))
+
+    def generation(self) -> dict[str, Any]:
+        """The fields of ``GenerationDefaults``."""
+        found = self._json("generation_config.json", optional=True)
+        eos = found.get("eos_token_id", self.config.text_config.eos_token_id)
+        eos = self._tokenizer.eos_token_id if eos is None else eos
+        sample = bool(found.get("do_sample", False))
+        return {
+            "max_new_tokens": int(found.get("max_new_tokens") or _MAX_NEW_TOKENS),
+            "temperature": float(found.get("temperature", 1.0)) if sample else 0.0,
+            "top_p": float(found.get("top_p") or 1.0) if sample else 1.0,
+            "eos": tuple(eos) if isinstance(eos, list) else (int(eos),),
+        }
+
+    def _prompt(self) -> PromptLayout:
+        template = self._chat_template()
+        image_id = int(self.config.image_token_id)
+        image_token = self._tokenizer.convert_ids_to_tokens(image_id)
+
+        def render(messages: list[dict[str, Any]]) -> str:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=template, add_generation_prompt=True, tokenize=False
+            )
+            return text
+
+        return prompt_layout(render, image_token, image_id)
+
+    def _chat_template(self) -> str | None:
+        """The processor's template where there is one, else the tokenizer's own (None)."""
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        for name in ("chat_template.json", "processor_config.json"):
+            template = self._json(name, optional=True).get("chat_template")
+            if isinstance(template, str):
+                return template
+        if getattr(self._tokenizer, "chat_template", None) is None:
+            raise ModelFileMissing(self.folder, "chat template (chat_template.jinja)")
+        return None
+
+    def _image_config(self) -> dict[str, Any]:
+        nested = self._json("processor_config.json", optional=True).get("image_processor")
+        if isinstance(nested, dict):
+            return nested
+        return self._json("preprocessor_config.json")
+
+    def _json(self, name: str, optional: bool = False) -> dict[str, Any]:
+        path = self.folder / name
+        if not path.is_file():
+            if optional:
+                return {}
+            raise ModelFileMissing(self.folder, name)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise ModelFileMissing(self.folder, f"readable {name}", str(error)) from error
+        return data
+
+    def _load(self, auto: Any, name: str) -> Any:
+        try:
+            return auto.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # transformers raises many types here
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ModelFileMissing(self.folder, f"usable {name}", reason) from error

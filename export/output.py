@@ -1,0 +1,58 @@
+"""An output folder that appears complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import OutputExists
+from ..runtime.manifest import FILE_NAME
+
+
+@contextmanager
+def replace_folder(out: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside ``out`` that takes its place if the block ends well.
+
+    Args:
+        out: the folder to make.
+        force: whether an existing bundle there may be replaced; anything else never is.
+
+    Raises:
+        OutputExists: ``out`` exists and may not be replaced.
+    """
+    _check(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        work.chmod(0o755)
+        yield work
+        _check(out, force)
+        if out.exists():
+            # A folder cannot be renamed over a full one: the old one steps aside first.
+            aside = work.with_suffix(".old")
+            os.rename(out, aside)
+            try:
+                os.rename(work, out)
+            except OSError:
+                os.rename(aside, out)
+                raise
+            shutil.rmtree(aside)
+        else:
+            os.rename(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check(out: Path, force: bool) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
+        out.rmdir()
+        return
+    replaceable = (out / FILE_NAME).is_file() and not out.is_symlink()
+    if not (force and replaceable):
+        raise OutputExists(out, replaceable)

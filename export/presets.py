@@ -1,0 +1,24 @@
+"""Short names of models that vtp is made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TINY = Path(__file__).resolve().parent.parent / "samples" / "tiny_llava"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A model by a short name."""
+
+    source: str
+    """Hub id, or the path of a folder that vtp ships."""
+    summary: str
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(source=str(TINY), summary="the sample model that vtp ships, trained on scenes"),
+    "llava15": Preset(source="llava-hf/llava-1.5-7b-hf", summary="LLaVA-1.5 with Vicuna 7B"),
+    "llava15-13b": Preset(source="llava-hf/llava-1.5-13b-hf", summary="LLaVA-1.5 with Vicuna 13B"),
+}

@@ -1,0 +1,152 @@
+"""The one weight file of a bundle, and how weights get into it without filling memory.
+
+The file is in safetensors format, so that any tool can read it, and serves as ONNX external data:
+a graph's initializer is a place in it. Tensors stream one by one from the checkpoint, cast and
+transposed on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from .checkpoint import Checkpoint
+
+ALIGNMENT = 4096
+"""The data starts at a multiple of this, so that it can be mapped."""
+
+_SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One tensor of the file."""
+
+    name: str
+    """Name in the file."""
+    shape: tuple[int, ...]
+    """Shape as stored."""
+    source: str | None
+    """Canonical name in the checkpoint; None for a table that the exporter computed."""
+    transposed: bool = False
+    dtype: str = "float32"
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+class WeightFile:
+    """Collects what the graphs of all targets need, then writes it once."""
+
+    def __init__(self, file_name: str = "weights.safetensors") -> None:
+        self.file_name = file_name
+        self._stored: dict[str, Stored] = {}
+        self._tables: dict[str, np.ndarray] = {}
+
+    def weight(self, source: str, shape: tuple[int, ...], transposed: bool = False) -> str:
+        """Ask for a checkpoint tensor as float32; ``shape`` is as stored. Returns its name."""
+        name = source + (".transposed" if transposed else "")
+        self._stored[name] = Stored(name=name, shape=shape, source=source, transposed=transposed)
+        return name
+
+    def table(self, name: str, array: np.ndarray) -> str:
+        """Ask for an array that the exporter computed. Returns its name."""
+        self._tables[name] = array
+        self._stored[name] = Stored(
+            name=name, shape=array.shape, source=None, dtype=array.dtype.name
+        )
+        return name
+
+    def layout(self) -> dict[str, tuple[Stored, int]]:
+        """Every tensor with its offset from the start of the data, largest first: whole matrices
+        then lie at multiples of their row size, and odd little vectors disturb nothing."""
+        order = sorted(self._stored.values(), key=lambda item: (-item.nbytes, item.name))
+        offset, places = 0, {}
+        for item in order:
+            places[item.name] = (item, offset)
+            offset += item.nbytes
+        return places
+
+    def header(self) -> bytes:
+        """Length field and JSON header, padded so that the data starts at ``ALIGNMENT``."""
+        entries = {
+            name: {
+                "dtype": _SAFETENSORS_DTYPES[item.dtype],
+                "shape": list(item.shape),
+                "data_offsets": [offset, offset + item.nbytes],
+            }
+            for name, (item, offset) in self.layout().items()
+        }
+        text = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+        text += b" " * (-(8 + len(text)) % ALIGNMENT)
+        return struct.pack("<Q", len(text)) + text
+
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return len(self.header()) + sum(item.nbytes for item in self._stored.values())
+
+    def place_initializers(self, model: ir.Model, names: Mapping[str, str]) -> None:
+        """Point the graph's initializers into the file.
+
+        Args:
+            model: the graph.
+            names: initializer name -> name in the file.
+        """
+        start = len(self.header())
+        places = self.layout()
+        for key, name in names.items():
+            value = model.graph.initializers[key]
+            item, offset = places[name]
+            value.const_value = ir.ExternalTensor(
+                location=self.file_name,
+                offset=start + offset,
+                length=item.nbytes,
+                dtype=ir.DataType.from_numpy(np.dtype(item.dtype)),
+                shape=ir.Shape(item.shape),
+                name=key,
+            )
+            value.shape = ir.Shape(item.shape)
+
+    def write(
+        self, folder: Path, checkpoint: Checkpoint, progress: Callable[[int], None]
+    ) -> tuple[str, int]:
+        """Write the file, tensor by tensor.
+
+        Args:
+            folder: where to.
+            checkpoint: where the weights come from.
+            progress: called with the bytes written so far.
+
+        Returns:
+            sha256 and size in bytes.
+        """
+        digest = hashlib.sha256()
+        written = 0
+        with (folder / self.file_name).open("wb") as file:
+            header = self.header()
+            file.write(header)
+            digest.update(header)
+            for item, _ in self.layout().values():
+                data = memoryview(self._array(item, checkpoint)).cast("B")
+                file.write(data)
+                digest.update(data)
+                written += len(data)
+                progress(written)
+        return digest.hexdigest(), len(header) + written
+
+    def _array(self, item: Stored, checkpoint: Checkpoint) -> np.ndarray:
+        if item.source is None:
+            array = self._tables[item.name]
+        else:
+            array = checkpoint.array(item.source)
+            array = array.T if item.transposed else array
+        return np.ascontiguousarray(array.astype(item.dtype, copy=False).reshape(item.shape))

@@ -1,0 +1,24 @@
+"""The runtime: loads a bundle and answers, with numpy, Pillow, tokenizers and an engine.
+
+Never imports ``vtp.export``, torch, transformers or onnx.
+"""
+
+from __future__ import annotations
+
+from .bundle import Bundle
+from .chat import Answer, Chat
+from .pipeline import Pipeline, load
+from .plan import Keep, keep_count
+from .result import Result, Timings
+
+__all__ = [
+    "Answer",
+    "Bundle",
+    "Chat",
+    "Keep",
+    "Pipeline",
+    "Result",
+    "Timings",
+    "keep_count",
+    "load",
+]

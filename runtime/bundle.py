@@ -1,0 +1,113 @@
+"""A bundle on disk: found, checked, read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BundleCorrupted, BundleNotFound, ManifestInvalid, UnsafePath
+from .manifest import FILE_NAME, FileRecord, GraphRecord, Manifest
+from .onnx_external import external_locations
+from .tensorfile import TensorFile
+
+_MAX_MANIFEST = 16 * 2**20
+_BLOCK = 2**22
+
+
+class Bundle:
+    """The folder that ``vtp export`` writes.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        BundleNotFound: there is no manifest.
+        ManifestInvalid, ManifestTooNew: the manifest cannot be read.
+        UnsafePath: the manifest names a file outside the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        source = self.path / FILE_NAME
+        if not source.is_file():
+            raise BundleNotFound(self.path)
+        if source.stat().st_size > _MAX_MANIFEST:
+            raise ManifestInvalid("the whole file", f"it is larger than {_MAX_MANIFEST:,} bytes")
+        try:
+            text = source.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ManifestInvalid("the whole file", f"it is not UTF-8 ({error})") from error
+        self.manifest = Manifest.from_json(text)
+        for record in self.records():
+            self.file(record.file)
+        for name in (self.manifest.golden.image, self.manifest.golden.tensors):
+            if name not in {record.file for record in self.manifest.files}:
+                raise ManifestInvalid("golden", f"{name!r} is not listed in files")
+
+    def records(self) -> list[FileRecord | GraphRecord]:
+        """Every file that the manifest lists."""
+        manifest = self.manifest
+        return [manifest.weights, *manifest.graphs, *manifest.files]
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle.
+
+        Raises:
+            UnsafePath: the name is absolute, climbs out, or is a link that leads out.
+        """
+        if not name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UnsafePath(name, "is not a plain path inside the bundle")
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UnsafePath(name, "is a link that leads out of the bundle")
+        return path
+
+    def verify(self, target: str | None = None) -> None:
+        """Compare size and sha256 of every file with the manifest, then look where graphs point.
+
+        Args:
+            target: leave out the graphs of other targets.
+
+        Raises:
+            BundleCorrupted: naming the first file that differs.
+            UnsafePath: a graph takes its weights from elsewhere than the bundle's weight file.
+        """
+        for record in self.records():
+            if isinstance(record, GraphRecord) and target not in (None, record.target):
+                continue
+            path = self.file(record.file)
+            if not path.is_file():
+                raise BundleCorrupted(record.file, "is missing")
+            size = path.stat().st_size
+            if size != record.bytes:
+                raise BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
+            if _sha256(path) != record.sha256:
+                raise BundleCorrupted(record.file, "has another sha256 than the manifest says")
+            if isinstance(record, GraphRecord):
+                for location in external_locations(path):
+                    self.file(location)
+                    if location != self.manifest.weights.file:
+                        raise UnsafePath(location, "is not the bundle's weight file")
+
+    def embedding_table(self) -> np.ndarray:
+        """Token embeddings ``(vocab, width)``, mapped: only rows that are used are read.
+
+        Raises:
+            BundleCorrupted: the table is not there or has another shape than the manifest says.
+        """
+        language = self.manifest.language
+        weights = self.manifest.weights.file
+        table = TensorFile(self.file(weights)).tensor(language.embedding)
+        if table.shape != (language.vocab, language.width):
+            raise BundleCorrupted(weights, f"has an embedding table of shape {table.shape}")
+        return table
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

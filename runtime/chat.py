@@ -1,0 +1,233 @@
+"""A conversation: turns of question, images and answer over one KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ContextTooLong, ImageCountMismatch, SamplingInvalid
+from .decoder import KVCache
+from .images import load_image
+from .plan import Keep
+from .result import Result, Timings
+from .sampling import Sampler
+from .splice import splice
+from .vision import Seen
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to answer; None takes the bundle's default. See ``Pipeline.stream``."""
+
+    keep: Keep | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+class Chat:
+    """Several turns; what was read once stays in the cache.
+
+    Args:
+        pipeline: the loaded bundle.
+        capacity: most tokens of the conversation; None sizes the cache to the first turn alone.
+    """
+
+    def __init__(self, pipeline: Pipeline, capacity: int | None) -> None:
+        context = pipeline.bundle.manifest.language.context
+        if capacity is not None and not 1 <= capacity <= context:
+            raise ContextTooLong(capacity, context, "the model's context")
+        self._pipeline = pipeline
+        self._capacity = capacity
+        self._cache: KVCache | None = None
+        self._spoken = ""
+        self._pending: list[int] = []
+
+    def ask(self, prompt: str, image: Any = None, **settings: Any) -> Result:
+        """Ask and wait for the whole answer.
+
+        Args:
+            prompt: the question.
+            image: images of this turn, or None; as for ``Pipeline.stream``.
+            settings: ``keep``, ``max_new_tokens``, ``temperature``, ``top_p``, ``seed``.
+        """
+        return self.stream(prompt, image, Settings(**settings)).finish()
+
+    def stream(self, prompt: str, image: Any = None, settings: Settings | None = None) -> Answer:
+        """Ask; iterate over the text as it comes, then read ``.result``."""
+        started = perf_counter()
+        settings = settings or Settings()
+        pipeline, manifest = self._pipeline, self._pipeline.bundle.manifest
+        sampler = _sampler(settings, manifest.generation)
+        keep = manifest.plan.count(settings.keep)
+        images = _images(image, pipeline.max_pixels)
+        tokens = self._tokens(prompt, len(images))
+        places = tokens.count(manifest.prompt.image_token_id)
+        if places != len(images):
+            raise ImageCountMismatch(places, len(images), manifest.prompt.image_token)
+
+        read = len(tokens) + places * (keep - 1)
+        cache, new = self._room(read, settings.max_new_tokens)
+        pixels = manifest.preprocessing(images) if images else None
+        preprocessed = perf_counter()
+        seen = pipeline.vision(pixels, keep) if pixels is not None else None
+        looked = perf_counter()
+        embeds = splice(
+            pipeline.decoder, tokens, manifest.prompt.image_token_id, seen.embeds if seen else None
+        )
+        logits = pipeline.decoder.prefill(embeds, cache)
+        filled = perf_counter()
+        self._cache = cache
+        first = sampler(logits)
+        times = (started, preprocessed, looked, filled, perf_counter())
+        return Answer(self, sampler, first, new, seen, read, places, times)
+
+    def _tokens(self, prompt: str, images: int) -> list[int]:
+        """Token ids of this turn, one image token for each image."""
+        layout, text = self._pipeline.bundle.manifest.prompt, self._pipeline.text
+        turn = layout.render_turn(prompt, images, first=self._cache is None)
+        if self._cache is None:
+            return text.encode(turn)
+        return self._pending + text.encode_more(self._spoken, turn)
+
+    def _room(self, read: int, max_new_tokens: int | None) -> tuple[KVCache, int]:
+        """The cache, with room for this turn, and how many tokens may be generated."""
+        manifest = self._pipeline.bundle.manifest
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise SamplingInvalid("max_new_tokens", max_new_tokens, "a count of at least 1")
+        context = manifest.language.context
+        used = self._cache.length if self._cache else 0
+        limit = context if self._capacity is None else self._capacity
+        what = "the model's context" if limit == context else "this conversation's cache"
+        free = limit - used - read
+        new = max_new_tokens or max(1, min(manifest.generation.max_new_tokens, free))
+        if new > free:
+            raise ContextTooLong(used + read + new, limit, what)
+        if self._cache is not None:
+            return self._cache, new
+        # The last token generated is never read again, so it needs no place.
+        capacity = self._capacity or read + new - 1
+        return KVCache(self._pipeline.decoder, capacity), new
+
+
+class Answer(Iterator[str]):
+    """An answer that is being generated: iterate for its text, then read ``result``.
+
+    Stopping early is allowed: the conversation continues from what was generated.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        sampler: Sampler,
+        first: int,
+        new: int,
+        seen: Seen | None,
+        read: int,
+        images: int,
+        times: tuple[float, ...],
+    ) -> None:
+        self._chat = chat
+        self._sampler = sampler
+        self._limit = new
+        self._seen = seen
+        self._read = read
+        self._images = images
+        self._times = times
+        self._decode_ms = 0.0
+        self._tokens = [first]
+        self._result: Result | None = None
+        self._text = chat._pipeline.text.stream()
+        assert chat._cache is not None
+        self._loop = chat._pipeline.decoder.decode(chat._cache) if new > 1 else None
+        self._steps = self._pieces()
+
+    def __iter__(self) -> Answer:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._steps)
+
+    def finish(self) -> Result:
+        """Generate the rest and return the result."""
+        for _ in self:
+            pass
+        return self.result
+
+    @property
+    def result(self) -> Result:
+        """The answer so far, or whole once iteration has ended."""
+        return self._result or self._make_result()
+
+    def _pieces(self) -> Iterator[str]:
+        eos = self._chat._pipeline.bundle.manifest.generation.eos
+        token = self._tokens[0]
+        while True:
+            self._remember(token)
+            piece = self._text.step(token)
+            if piece:
+                yield piece
+            if token in eos or len(self._tokens) >= self._limit or self._loop is None:
+                break
+            started = perf_counter()
+            token = self._sampler(self._loop.step(token))
+            self._decode_ms += (perf_counter() - started) * 1e3
+            self._tokens.append(token)
+        self._result = self._make_result()
+
+    def _remember(self, token: int) -> None:
+        """Note what the next turn has to begin with: the last token is not in the cache yet."""
+        eos = self._chat._pipeline.bundle.manifest.generation.eos
+        self._chat._pending = [] if token in eos else [token]
+        self._chat._spoken = self._chat._pipeline.text.decode(self._tokens)
+
+    def _make_result(self) -> Result:
+        pipeline, cache = self._chat._pipeline, self._chat._cache
+        assert cache is not None
+        manifest = pipeline.bundle.manifest
+        started, preprocessed, looked, filled, first = self._times
+        seen = self._seen
+        kept = seen.embeds.shape[1] if seen else 0
+        return Result(
+            text=pipeline.text.decode(self._tokens),
+            tokens=tuple(self._tokens),
+            finished="eos" if self._tokens[-1] in manifest.generation.eos else "length",
+            kept=tuple(seen.kept) if seen else (),
+            scores=tuple(seen.scores) if seen and seen.scores is not None else (),
+            prompt_tokens=self._read,
+            image_tokens=kept * self._images,
+            image_tokens_before=manifest.plan.tokens * self._images,
+            cache_tokens=cache.length,
+            cache_bytes=cache.nbytes,
+            timings=Timings(
+                preprocess_ms=(preprocessed - started) * 1e3,
+                vision_ms=(looked - preprocessed) * 1e3,
+                prefill_ms=(filled - looked) * 1e3,
+                ttft_ms=(first - started) * 1e3,
+                decode_ms=self._decode_ms,
+                decoded=len(self._tokens) - 1,
+            ),
+        )
+
+
+def _images(image: Any, max_pixels: int) -> list[Any]:
+    if image is None:
+        return []
+    given = (
+        image if isinstance(image, Sequence) and not isinstance(image, (str, bytes)) else [image]
+    )
+    return [load_image(item, max_pixels=max_pixels) for item in given]
+
+
+def _sampler(settings: Settings, defaults: Any) -> Sampler:
+    return Sampler(
+        temperature=defaults.temperature if settings.temperature is None else settings.temperature,
+        top_p=defaults.top_p if settings.top_p is None else settings.top_p,
+        seed=settings.seed,
+    )

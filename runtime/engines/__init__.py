@@ -1,0 +1,58 @@
+"""Engines: what runs a graph. One file each; a new engine is a file and a row here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...errors import EngineUnavailable, EngineUnknown
+from .base import Engine
+
+ENGINES: dict[str, str] = {
+    "cpu": "onnxruntime_cpu:OnnxRuntimeCpu",
+}
+"""In order of preference: ``auto`` takes the first that can run here."""
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The class of an engine.
+
+    Raises:
+        EngineUnknown: no such engine.
+    """
+    if name not in ENGINES:
+        raise EngineUnknown(name, ["auto", *ENGINES])
+    module, _, attribute = ENGINES[name].partition(":")
+    found: type[Engine] = getattr(import_module(f".{module}", __name__), attribute)
+    return found
+
+
+def why_not(name: str, targets: list[str]) -> str | None:
+    """Why an engine cannot run a bundle of these targets here; None if it can."""
+    cls = engine_class(name)
+    if not set(cls.targets) & set(targets):
+        return f"it runs graphs of target {' or '.join(cls.targets)}, not {', '.join(targets)}"
+    return cls.missing()
+
+
+def make_engine(name: str, targets: list[str], threads: int | None = None) -> Engine:
+    """An engine that can run a bundle of these targets.
+
+    Args:
+        name: a key of ``ENGINES``, or ``auto``.
+        targets: what the bundle carries.
+        threads: CPU threads; None lets the engine choose.
+
+    Raises:
+        EngineUnknown: no such engine.
+        EngineUnavailable: it cannot run here, with the reason.
+    """
+    if name != "auto":
+        reason = why_not(name, targets)
+        if reason is not None:
+            raise EngineUnavailable(name, reason)
+        return engine_class(name)(threads)
+    reasons = {key: why_not(key, targets) for key in ENGINES}
+    for key, reason in reasons.items():
+        if reason is None:
+            return engine_class(key)(threads)
+    raise EngineUnavailable("auto", "; ".join(f"{key}: {why}" for key, why in reasons.items()))

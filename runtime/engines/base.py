@@ -1,0 +1,90 @@
+"""What an engine is to the pipeline: buffers, graphs, and runs bound to named buffers.
+
+Memory belongs to the engine. A run is bound once to its buffers and repeated, so that the decode
+loop moves nothing but one embedding row in and one row of logits out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+
+class Buffer(ABC):
+    """Memory of an engine with a shape and a type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @abstractmethod
+    def write(self, values: np.ndarray) -> None:
+        """Fill the buffer from an array of its shape."""
+
+    @abstractmethod
+    def read(self) -> np.ndarray:
+        """The content as an array, which the next run may overwrite."""
+
+    @abstractmethod
+    def write_rows(self, at: int, rows: np.ndarray) -> None:
+        """Put ``rows (n, dim)`` into item 0 from row ``at`` on."""
+
+    @abstractmethod
+    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
+        """Put all rows of an item of ``source`` into item 0 from row ``at`` on, on the device."""
+
+
+class Run(ABC):
+    """A graph bound to buffers."""
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Run once; outputs are in their buffers when this returns."""
+
+
+class Graph(ABC):
+    """A loaded graph."""
+
+    @abstractmethod
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
+        """Bind every input and output; a buffer bound as both is updated in place."""
+
+
+class Engine(ABC):
+    """Loads graphs and owns memory.
+
+    Args:
+        threads: CPU threads; None lets the engine choose.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    targets: ClassVar[tuple[str, ...]]
+    """Targets that it runs, the best first."""
+
+    @abstractmethod
+    def __init__(self, threads: int | None = None) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str | None:
+        """What is missing to run here, with the way to get it; None if nothing is."""
+
+    @abstractmethod
+    def versions(self) -> str:
+        """Library and device, for reports."""
+
+    @abstractmethod
+    def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        """A new buffer, its content undefined."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Graph:
+        """Load a graph file.
+
+        Raises:
+            EngineUnavailable: the engine does not take the graph.
+        """

@@ -1,0 +1,101 @@
+"""Engine ``cpu``: ONNX Runtime on the processor, with I/O binding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...errors import EngineUnavailable
+from .base import Buffer, Engine, Graph, Run
+
+
+class _HostBuffer(Buffer):
+    """A numpy array that ONNX Runtime reads and writes in place."""
+
+    def __init__(self, ort: Any, shape: tuple[int, ...], dtype: str) -> None:
+        self.array = np.empty(shape, np.dtype(dtype))
+        self.shape = shape
+        self.dtype = self.array.dtype
+        # On the host an OrtValue made from an array refers to the array's memory.
+        self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+
+    def write(self, values: np.ndarray) -> None:
+        self.array[...] = values
+
+    def read(self) -> np.ndarray:
+        return self.array
+
+    def write_rows(self, at: int, rows: np.ndarray) -> None:
+        self.array[0, at : at + len(rows)] = rows
+
+    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
+        self.write_rows(at, source.read()[item])
+
+
+class _BoundRun(Run):
+    def __init__(self, session: Any, binding: Any) -> None:
+        self._session = session
+        self._binding = binding
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+
+class _Session(Graph):
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
+        binding = self._session.io_binding()
+        for name, buffer in inputs.items():
+            assert isinstance(buffer, _HostBuffer)
+            binding.bind_ortvalue_input(name, buffer.value)
+        for name, buffer in outputs.items():
+            assert isinstance(buffer, _HostBuffer)
+            binding.bind_ortvalue_output(name, buffer.value)
+        return _BoundRun(self._session, binding)
+
+
+class OnnxRuntimeCpu(Engine):
+    """ONNX Runtime's CPU provider."""
+
+    name: ClassVar[str] = "cpu"
+    summary: ClassVar[str] = "ONNX Runtime on the processor"
+    targets: ClassVar[tuple[str, ...]] = ("ort", "onnx")
+
+    def __init__(self, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self._ort = onnxruntime
+        self._threads = threads
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if find_spec("onnxruntime") is None:
+            return "onnxruntime is not installed: pip install 'vtp-toolkit[cpu]'"
+        return None
+
+    def versions(self) -> str:
+        return f"onnxruntime {self._ort.__version__}, CPU"
+
+    def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        return _HostBuffer(self._ort, shape, dtype)
+
+    def load(self, path: Path) -> Graph:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._threads or 0
+        options.log_severity_level = 3
+        try:
+            session = self._ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises many types, all made in C++
+            text = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise EngineUnavailable(
+                self.name, f"onnxruntime {self._ort.__version__} refuses {path.name}: {text}"
+            ) from error
+        return _Session(session)

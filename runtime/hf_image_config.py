@@ -1,0 +1,122 @@
+"""Reads the settings of Hugging Face's CLIP and LLaVA image processors.
+
+A missing key gets the default of the class; a null does not: as a flag it means off, as another
+setting it is an error where it is needed. Keys that those processors ignore are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ModelNotSupported
+
+CLIP_TYPES = (
+    "CLIPImageProcessor",
+    "CLIPImageProcessorFast",
+    "CLIPImageProcessorPil",
+    "CLIPFeatureExtractor",
+)
+LLAVA_TYPES = ("LlavaImageProcessor", "LlavaImageProcessorFast", "LlavaImageProcessorPil")
+
+# Pillow's filter codes.
+RESAMPLE_CODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+DEFAULTS: dict[str, Any] = {
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "default_to_square": False,
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+    "do_pad": False,
+}
+"""Class attributes of ``CLIPImageProcessorPil`` and ``LlavaImageProcessorPil``."""
+
+
+def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an ``ImagePreprocessor``; their ranges are for its own checks.
+
+    Args:
+        config: The contents of a ``preprocessor_config.json``. Without a type it is taken as
+            CLIP's, as ``CLIPImageProcessor.from_pretrained`` does.
+
+    Raises:
+        ModelNotSupported: Another image processor, or settings that cannot be reproduced: padding
+            of a batch, a limit on the longest edge, or a model input whose size is not fixed.
+    """
+    kind = config.get("image_processor_type", config.get("feature_extractor_type", CLIP_TYPES[0]))
+    if kind not in CLIP_TYPES + LLAVA_TYPES:
+        raise ModelNotSupported(f"image processor {kind!r}", (CLIP_TYPES[0], LLAVA_TYPES[0]))
+    settings = DEFAULTS | {key: config[key] for key in DEFAULTS if key in config}
+    if config.get("use_square_size") and kind in CLIP_TYPES:
+        settings["size"] = {"height": 224, "width": 224}
+
+    pad = None
+    if settings["do_pad"]:
+        if kind in CLIP_TYPES:
+            raise ModelNotSupported("do_pad of CLIPImageProcessor", ["do_pad of LLaVA's"])
+        pad = tuple(int(value * 255) for value in _three(settings, "image_mean"))
+
+    resize = "none"
+    resize_to: int | tuple[int, int] | None = None
+    if settings["do_resize"]:
+        resize_to = _edges("size", settings["size"], square=settings["default_to_square"])
+        resize = "exact" if isinstance(resize_to, tuple) else "shortest_edge"
+
+    crop = bool(settings["do_center_crop"])
+    seen = _edges("crop_size", settings["crop_size"], square=True) if crop else resize_to
+    if not isinstance(seen, tuple):
+        raise ModelNotSupported(
+            "an image processor whose output is not of one fixed size",
+            ["do_center_crop with a crop_size", "do_resize to a height and width"],
+        )
+    resample = settings["resample"] if resize_to is not None else DEFAULTS["resample"]
+    if not isinstance(resample, int) or resample not in RESAMPLE_CODES:
+        raise ModelNotSupported(
+            f"resample {resample!r} of the image processor",
+            [f"{code} ({name})" for code, name in RESAMPLE_CODES.items()],
+        )
+    normalize = bool(settings["do_normalize"])
+    return {
+        "height": seen[0],
+        "width": seen[1],
+        "resize": resize,
+        "resize_to": resize_to,
+        "resample": RESAMPLE_CODES[resample],
+        "crop": crop,
+        "pad_to_square": pad,
+        "rescale": settings["rescale_factor"] if settings["do_rescale"] else 1.0,
+        "mean": _three(settings, "image_mean") if normalize else (0.0, 0.0, 0.0),
+        "std": _three(settings, "image_std") if normalize else (1.0, 1.0, 1.0),
+    }
+
+
+def _edges(name: str, size: Any, *, square: bool) -> int | tuple[int, int]:
+    """``(height, width)``, or an int for the shortest edge; as transformers' ``get_size_dict``."""
+    if isinstance(size, Mapping):
+        if set(size) == {"height", "width"}:
+            return size["height"], size["width"]
+        if set(size) == {"shortest_edge"} and name == "size":
+            edge: int = size["shortest_edge"]
+            return edge
+    elif isinstance(size, list | tuple) and len(size) == 2:
+        return size[0], size[1]
+    elif isinstance(size, int):
+        return (size, size) if square else size
+    accepted = ["a number", "{height, width}"] + ["{shortest_edge}"] * (name == "size")
+    raise ModelNotSupported(f"{name} {size!r} of the image processor", accepted)
+
+
+def _three(settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    """One value for each channel: a single number stands for all three."""
+    value = settings[name]
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    if len(values) != 3 or not all(isinstance(part, int | float) for part in values):
+        raise ModelNotSupported(f"{name} {value!r} of the image processor", ["three numbers"])
+    return values

@@ -1,0 +1,190 @@
+"""The manifest: what a bundle says of itself. Read strictly, versioned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from ..errors import ManifestInvalid, ManifestTooNew
+from .plan import Plan
+from .preprocess import ImagePreprocessor
+from .prompt import PromptLayout
+from .strict import read, write
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One file of the bundle."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    """numpy name, such as ``float32``."""
+    shape: tuple[int | str, ...]
+    """A text is a symbolic dimension."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRecord:
+    """One graph file."""
+
+    name: str
+    """``vision`` or ``language.N``."""
+    target: str
+    """Flavour: ``ort`` or ``onnx``."""
+    file: str
+    sha256: str
+    bytes: int
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """Where the bundle comes from."""
+
+    id: str
+    """Preset's hub id, hub id or folder name."""
+    revision: str | None
+    """Commit on the hub, where it came from there."""
+    family: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageRecord:
+    """Sizes of the decoder."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    width: int
+    vocab: int
+    context: int
+    """Most positions the model knows."""
+    embedding: str
+    """Name in the weight file of the embedding table ``(vocab, width)``."""
+
+    def kv_bytes_per_token(self, itemsize: int = 4) -> int:
+        """Bytes of one token's keys and values over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationDefaults:
+    """What generation does when it is not told."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    eos: tuple[int, ...]
+    """Token ids that end an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenCase:
+    """The golden sample at one keep: what PyTorch answers."""
+
+    keep: int | float
+    tokens: tuple[int, ...]
+    """Greedy answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How far an exported graph was from PyTorch, in ONNX Runtime, on the golden sample."""
+
+    graph: str
+    target: str
+    keep: int | float
+    output: str
+    max_abs: float
+    mean_abs: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A sample with its answers, replayed by ``vtp verify``."""
+
+    image: str
+    """File of the sample image."""
+    prompt: str
+    tensors: str
+    """safetensors file: ``KEEP.image_embeds``, ``KEEP.kept``, ``KEEP.logits`` and ``scores``."""
+    tolerance: float
+    """Largest difference accepted, relative to the largest magnitude in the tensor."""
+    cases: tuple[GoldenCase, ...]
+    measured: tuple[Deviation, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All of it."""
+
+    schema: int
+    vtp: str
+    """Version that wrote it."""
+    model: ModelRecord
+    plan: Plan
+    graphs: tuple[GraphRecord, ...]
+    weights: FileRecord
+    language: LanguageRecord
+    preprocessing: ImagePreprocessor
+    prompt: PromptLayout
+    generation: GenerationDefaults
+    files: tuple[FileRecord, ...]
+    """Tokenizer and golden files."""
+    golden: Golden
+
+    def graph(self, name: str, target: str) -> GraphRecord:
+        """The record of a graph in a target.
+
+        Raises:
+            ManifestInvalid: there is none.
+        """
+        for record in self.graphs:
+            if (record.name, record.target) == (name, target):
+                return record
+        raise ManifestInvalid("graphs", f"there is no graph {name!r} for target {target!r}")
+
+    def targets(self) -> list[str]:
+        """Targets that the bundle carries."""
+        return sorted({record.target for record in self.graphs})
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(write(self), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read the file's text.
+
+        Raises:
+            ManifestTooNew: a schema version that this vtp does not know.
+            ManifestInvalid: anything else that breaks the schema.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestInvalid("the whole file", f"it is not JSON ({error})") from error
+        if not isinstance(data, dict):
+            raise ManifestInvalid("the whole file", "an object is needed")
+        schema = data.get("schema")
+        if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+            raise ManifestInvalid("schema", f"a version number is needed, not {schema!r}")
+        if schema > SCHEMA:
+            raise ManifestTooNew(schema, SCHEMA)
+        return read(cls, data, "manifest")

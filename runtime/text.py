@@ -1,0 +1,73 @@
+"""Token ids from text and back, by the model's own tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from ..errors import BundleCorrupted
+
+
+class Text:
+    """The tokenizer of a bundle.
+
+    Args:
+        path: ``tokenizer.json``.
+
+    Raises:
+        BundleCorrupted: the file is no tokenizer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleCorrupted(path.name, f"cannot be read ({error})") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the start of a conversation, with the tokens that the model wants in front."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def encode_more(self, before: str, text: str) -> list[int]:
+        """Ids of ``text`` where ``before`` stands in front of it.
+
+        Both are encoded together, because a tokenizer may join or prefix pieces at the border;
+        what begins before the border is left out.
+        """
+        encoding = self._tokenizer.encode(before + text, add_special_tokens=False)
+        return [
+            token
+            for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            if start >= len(before)
+        ]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Text of ids, special tokens left out."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text.strip()
+
+    def stream(self) -> TextStream:
+        """A decoder for ids that come one by one."""
+        return TextStream(self._tokenizer)
+
+
+class TextStream:
+    """Turns ids into text as soon as they make whole characters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._begun = False
+
+    def step(self, token: int) -> str:
+        """The text that this token completes; empty if none."""
+        piece = self._stream.step(self._tokenizer, token) or ""
+        if not self._begun:
+            piece = piece.lstrip()
+        self._begun = self._begun or bool(piece)
+        return piece

@@ -1,0 +1,1 @@
+"""Operators that ONNX does not have: their specification, and plugins for TensorRT."""
