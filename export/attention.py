@@ -47,7 +47,7 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    _mask: torch.Tensor | None,
     *,
     vtp: AttentionContext,
     scaling: float | None = None,

@@ -32,7 +32,7 @@ class Checkpoint:
         for path in _safetensors_files(folder):
             try:
                 with safe_open(path, framework="pt") as file:
-                    for key in file.keys():
+                    for key in file.keys():  # noqa: SIM118 - not a dict
                         self._where[canonical_name(key)] = (path, key)
             except (SafetensorError, OSError) as error:
                 raise ModelFileMissing(

@@ -217,7 +217,7 @@ class _Export:
         image.save(self.folder / "golden.png")
         prompt = Text(self.folder / "tokenizer.json").encode(layout.render_turn(PROMPT, 1, True))
         pixels = self.opened.preprocessing([image])
-        model = load_torch_model(self.opened.family, self.opened.config, self.opened.folder)
+        model = load_torch_model(self.opened.config, self.opened.folder)
         parts = self.opened.family.vision(model)
         keeps: list[Keep] = [1.0, self.keep] if plan.count(None) < plan.tokens else [1.0]
         cases: list[Reference] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ class _CachedAttention:
         value: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        layer = int(getattr(module, "layer_idx")) - self._step.first_layer
+        layer = int(cast(int, module.layer_idx)) - self._step.first_layer
         return self._target.cached_attention(query, key, value, scale, layer, self._step)
 
 
@@ -66,8 +68,8 @@ class LanguageStage(nn.Module):
         cos, sin = (
             torch.cat((half, half), dim=-1)
             for half in (
-                nn.functional.embedding(position_ids, self.rotary_cos),
-                nn.functional.embedding(position_ids, self.rotary_sin),
+                nn.functional.embedding(position_ids, self.get_buffer("rotary_cos")),
+                nn.functional.embedding(position_ids, self.get_buffer("rotary_sin")),
             )
         )
         context = _CachedAttention(self._target, step)

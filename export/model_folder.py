@@ -28,6 +28,7 @@ class ModelFolder:
         from transformers.utils import logging
 
         logging.set_verbosity_error()
+        logging.disable_progress_bar()
         self.folder = folder
         self.family = make_family(str(self._json("config.json").get("model_type")))
         self.config = self._load(AutoConfig, "config.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,15 +33,15 @@ def replace_folder(out: Path, force: bool) -> Iterator[Path]:
         if out.exists():
             # A folder cannot be renamed over a full one: the old one steps aside first.
             aside = work.with_suffix(".old")
-            os.rename(out, aside)
+            out.rename(aside)
             try:
-                os.rename(work, out)
+                work.rename(out)
             except OSError:
-                os.rename(aside, out)
+                aside.rename(out)
                 raise
             shutil.rmtree(aside)
         else:
-            os.rename(work, out)
+            work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

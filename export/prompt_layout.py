@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,7 @@ def prompt_layout(
     between, close_again = _split(rest, _SECOND)
     if not head.startswith(before + _FIRST + close) or close_again != close:
         raise ModelNotSupported(f"{_LEFT} lays out turns differently", ["one form for all turns"])
-    user_open = os.path.commonprefix([before[::-1], between[::-1]])[::-1]
+    user_open = _common_end(before, between)
     with_image, _ = _split(render([_user(1, _FIRST)]), _FIRST)
     with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
     image_open = with_image[len(before) :]
@@ -70,3 +69,10 @@ def _split(text: str, marker: str) -> tuple[str, str]:
     if not found:
         raise ModelNotSupported(f"{_LEFT} changes the text", ["templates that keep texts as is"])
     return before, after
+
+
+def _common_end(a: str, b: str) -> str:
+    length = 0
+    while length < min(len(a), len(b)) and a[-1 - length] == b[-1 - length]:
+        length += 1
+    return a[len(a) - length :]

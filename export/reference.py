@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class _EagerTower:
         return self._attention[:, :, 0, 1:].float()
 
 
-def load_torch_model(family: Any, config: Any, folder: Any) -> Any:
+def load_torch_model(config: Any, folder: Path) -> Any:
     """The Hugging Face model with its weights, float32, attention unfused."""
     from transformers import AutoModelForImageTextToText
 

@@ -7,6 +7,7 @@ ONNX Runtime inlines the body. TensorRT takes a plugin where one is registered u
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -51,8 +52,9 @@ def function_body(opset: int) -> ir.Function:
     """The operator in standard operators: two TopK and one GatherND; no NonZero, no loop.
 
     The first TopK picks the highest scores (ONNX: the lower index first on ties), the second sorts
-    the picked indices. NaN counts as minus infinity. TensorRT sorts no int64, hence float32, which
-    holds every index below 2**24 exactly.
+    the picked indices; TensorRT sorts no int64, hence float32, which holds every index below 2**24
+    exactly. NaN becomes minus infinity, and minus infinity the lowest finite number, with which it
+    then ties: the one departure from the specification.
     """
     tokens, scores, keep = (ir.Value(name=name) for name in ("tokens", "scores", "keep"))
     nodes: list[ir.Node] = []
@@ -68,6 +70,8 @@ def function_body(opset: int) -> ir.Function:
 
     (finite,) = add("Cast", scores, to=int(ir.DataType.FLOAT))
     (is_nan,) = add("IsNaN", finite)
+    (smallest,) = add("Constant", value_float=float(np.finfo(np.float32).min))
+    (finite,) = add("Max", finite, smallest)
     (lowest,) = add("Constant", value_float=float("-inf"))
     (finite,) = add("Where", is_nan, lowest, finite)
     _, picked = add("TopK", finite, keep, outputs=2, axis=-1, largest=1, sorted=1)

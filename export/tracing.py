@@ -15,10 +15,12 @@ from typing import Any
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
+from ..trt_plugins.topk_tokens import DOMAIN
 from .attention import TRACE_OPSET
-from .topk_op import DOMAIN, OP_TYPE, function_body
+from .topk_op import function_body
 
 Shape = tuple[str | int, ...]
 
@@ -95,9 +97,10 @@ def trace(
 
 
 def tidy(model: ir.Model) -> None:
-    """Fold constants, drop what nothing reads, and let the names of dimensions be ours."""
+    """Fold constants, drop what nothing reads, and forget where in the sources nodes came from."""
     with _quiet():
         onnxscript.optimizer.optimize_ir(model, onnx_shape_inference=False, inline=False)
+    ClearMetadataAndDocStringPass()(model)
 
 
 def _forget_fake_values(model: ir.Model, module: nn.Module) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -60,7 +62,7 @@ class VisionGraph(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, keep: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
-        scored = getattr(self.layers[-1], "self_attn")
+        scored = cast(nn.Module, self.layers[-1].self_attn)
         run = TowerRun(self._target, self._has_cls, scored)
         hidden = self.embeddings(pixel_values)
         for layer in self.layers:

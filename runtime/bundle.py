@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import BundleCorrupted, BundleNotFound, ManifestInvalid, UnsafePath
+from ..errors import (
+    BundleCorrupted,
+    BundleError,
+    BundleNotFound,
+    ManifestInvalid,
+    UnsafePath,
+)
 from .manifest import FILE_NAME, FileRecord, GraphRecord, Manifest
 from .onnx_external import external_locations
 from .tensorfile import TensorFile
@@ -77,19 +83,25 @@ class Bundle:
         for record in self.records():
             if isinstance(record, GraphRecord) and target not in (None, record.target):
                 continue
-            path = self.file(record.file)
-            if not path.is_file():
-                raise BundleCorrupted(record.file, "is missing")
-            size = path.stat().st_size
-            if size != record.bytes:
-                raise BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
-            if _sha256(path) != record.sha256:
-                raise BundleCorrupted(record.file, "has another sha256 than the manifest says")
-            if isinstance(record, GraphRecord):
-                for location in external_locations(path):
-                    self.file(location)
-                    if location != self.manifest.weights.file:
-                        raise UnsafePath(location, "is not the bundle's weight file")
+            problem = self.problem(record)
+            if problem is not None:
+                raise problem
+
+    def problem(self, record: FileRecord | GraphRecord) -> BundleError | None:
+        """What is wrong with a file, if anything: missing, changed, or pointing elsewhere."""
+        path = self.file(record.file)
+        if not path.is_file():
+            return BundleCorrupted(record.file, "is missing")
+        size = path.stat().st_size
+        if size != record.bytes:
+            return BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
+        if _sha256(path) != record.sha256:
+            return BundleCorrupted(record.file, "has another sha256 than the manifest says")
+        if isinstance(record, GraphRecord):
+            for location in external_locations(path):
+                if location != self.manifest.weights.file:
+                    return UnsafePath(location, "is not the bundle's weight file")
+        return None
 
     def embedding_table(self) -> np.ndarray:
         """Token embeddings ``(vocab, width)``, mapped: only rows that are used are read.

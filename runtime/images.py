@@ -10,6 +10,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -108,10 +109,10 @@ def load_image(
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         label = name or (path if len(path) <= 200 else f"{path[:200]}...")
-        if os.path.isdir(source):
+        if Path(path).is_dir():
             raise ImageUnreadable(label, "it is a folder; give the path of an image file")
         try:
-            file = open(source, "rb")  # noqa: SIM115
+            file = Path(path).open("rb")  # noqa: SIM115
         except FileNotFoundError as error:
             raise ImageUnreadable(label, "there is no such file") from error
         except (OSError, ValueError) as error:

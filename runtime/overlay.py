@@ -119,7 +119,7 @@ def save_overlay(
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         picture.save(draft, format=kind, **settings)
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""The plan: where image tokens are dropped, how many are kept, by which score, at which positions."""
+"""The plan: where image tokens are dropped, how many stay, by which score and positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ POSITIONS = ("compact",)
 
 
 def keep_count(keep: Keep, total: int) -> int:
-    """How many of ``total`` tokens a keep means: ``round(total * ratio)``, half to even, at least 1.
+    """How many of ``total`` tokens a keep means.
+
+    A ratio means ``round(total * ratio)``, half to even, at least 1.
 
     FasterVLM's own counts for 576 tokens follow: 432, 288, 144, 58, 29 for 0.75, 0.5, 0.25, 0.1,
     0.05.
@@ -37,7 +39,7 @@ def check_keep(keep: Keep, total: int | None = None) -> None:
     if isinstance(keep, float):
         fits = math.isfinite(keep) and 0.0 < keep <= 1.0
     else:
-        fits = number and 1 <= keep and (total is None or keep <= total)
+        fits = number and keep >= 1 and (total is None or keep <= total)
     if not (number and fits):
         raise KeepOutOfRange(keep, total)
 

@@ -16,9 +16,10 @@ T = TypeVar("T")
 def read(cls: type[T], data: object, where: str) -> T:
     """Make a ``cls`` (a dataclass) of a JSON object.
 
-    A field of dataclass type is read in turn (by its ``from_dict(data, where)`` if it has one); ``tuple[X, ...]`` and fixed tuples come from lists,
-    ``dict[str, X]`` from objects, unions take the first member that fits, ``int`` does not take
-    booleans and ``float`` takes whole numbers only where ``int`` is not a member before it.
+    A field of dataclass type is read in turn, by its ``from_dict(data, where)`` if it has one;
+    ``tuple[X, ...]`` and fixed tuples come from lists, ``dict[str, X]`` from objects, unions take
+    the first member that fits, ``int`` does not take booleans, and ``float`` takes whole numbers
+    unless ``int`` is a member too.
 
     Raises:
         ManifestInvalid: naming the entry and what is wrong with it.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ...errors import ModelNotSupported
-from .base import Family
+
+if TYPE_CHECKING:
+    from .base import Family
 
 FAMILIES: dict[str, str] = {
     "llava": "llava:Llava",

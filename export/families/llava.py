@@ -108,7 +108,7 @@ class Llava:
         """Encoder layers up to the feature layer; hidden state 0 is the embeddings."""
         depth = config.vision_config.num_hidden_layers
         layer = config.vision_feature_layer
-        run = layer if layer >= 0 else depth + 1 + layer
+        run: int = layer if layer >= 0 else depth + 1 + layer
         if not 1 <= run <= depth:
             raise ModelNotSupported(
                 f"vision_feature_layer {layer} of a tower with {depth} layers",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ...errors import MethodUnknown
-from .base import Method
+
+if TYPE_CHECKING:
+    from .base import Method
 
 METHODS: dict[str, str] = {
     "fastervlm": "fastervlm:FasterVlm",

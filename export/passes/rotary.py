@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 from onnxscript.rewriter import pattern, rewrite
 
@@ -16,7 +18,7 @@ class _Rotary(pattern.RewriteRuleClassBase):
 
     def pattern(
         self,
-        op: pattern.Opset,
+        op: Any,
         x: ir.Value,
         cos: ir.Value,
         sin: ir.Value,
@@ -37,7 +39,7 @@ class _Rotary(pattern.RewriteRuleClassBase):
         turned = op.Concat(op.Neg(right), left, axis=-1)
         return op.Add(op.Mul(x, full_cos), op.Mul(turned, full_sin))
 
-    def check(self, context: object, head_axis: ir.Value, **_: object) -> pattern.MatchResult:
+    def check(self, context: Any, *_: Any, head_axis: ir.Value, **__: Any) -> Any:
         result = pattern.MatchResult()
         axis = ir.convenience.get_const_tensor(head_axis)
         if axis is None or axis.numpy().tolist() not in ([1], 1):
@@ -46,7 +48,7 @@ class _Rotary(pattern.RewriteRuleClassBase):
 
     def rewrite(
         self,
-        op: pattern.Opset,
+        op: Any,
         x: ir.Value,
         cos: ir.Value,
         sin: ir.Value,

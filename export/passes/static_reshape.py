@@ -25,9 +25,10 @@ def make_reshapes_static(model: ir.Model) -> int:
         if source is None or source.shape is None or result.shape is None:
             continue
         before = source.producer()
-        if before is not None and before.op_type == "Reshape" and before.inputs[0] is not None:
-            if before.inputs[0].shape is not None and _target(before.inputs[0], result) is not None:
-                source = before.inputs[0]
+        if before is not None and before.op_type == "Reshape":
+            earlier = before.inputs[0]
+            if earlier is not None and _target(earlier, result) is not None:
+                source = earlier
         if source.shape == result.shape and result not in model.graph.outputs:
             ir.convenience.replace_all_uses_with(result, source)
             changed += 1
@@ -55,7 +56,8 @@ def _constant(model: ir.Model, target: list[int]) -> ir.Value:
 
 
 def _target(source: ir.Value, result: ir.Value) -> list[int] | None:
-    assert source.shape is not None and result.shape is not None
+    if source.shape is None or result.shape is None:
+        return None
     target: list[int] = []
     for axis, dim in enumerate(result.shape):
         carried = source.shape[axis] if axis < len(source.shape) else None

@@ -1,0 +1,1 @@
+"""Benchmarks: this runtime against Hugging Face transformers on one machine, see ``compare``."""

@@ -1,0 +1,1 @@
+"""The commands of ``vtp``, one file each; the table is in ``vtp.cli``."""

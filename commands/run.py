@@ -1,0 +1,146 @@
+"""``vtp run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..runtime.plan import Keep
+from .options import bundle_argument, engine_options, keep_option
+
+if TYPE_CHECKING:
+    from ..runtime import Pipeline, Result
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Image to ask about; give the option again for several.",
+)
+@click.option("--prompt", required=True, metavar="T", help="The question.")
+@keep_option
+@click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer.")
+@click.option("--temperature", type=float, metavar="X", help="0 is greedy.")
+@click.option("--top-p", type=float, metavar="P", help="Nucleus sampling.")
+@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
+@click.option(
+    "--save-overlay",
+    type=click.Path(path_type=Path),
+    metavar="F.png",
+    help="Write the image with kept patches bright and dropped ones dimmed.",
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of an input image."
+)
+@engine_options
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Stream the answer, or print one JSON document when it is complete.",
+)
+def run(
+    bundle: Path,
+    images: tuple[Path, ...],
+    prompt: str,
+    keep: Keep | None,
+    max_new_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    seed: int | None,
+    save_overlay: Path | None,
+    max_pixels: int | None,
+    engine: str,
+    threads: int | None,
+    form: str,
+) -> None:
+    """Ask the bundle in DIR a question about one or more images.
+
+    The answer streams to stdout; how many tokens were kept and how long it took goes to stderr.
+    Where the prompt holds the model's image token (such as <image>), the images go there.
+
+    \b
+    Example:
+      vtp run out/tiny --image scene.png --prompt "how many objects are there?"
+      vtp run out/tiny --image scene.png --prompt "where is the red circle?" \\
+          --keep 0.05 --save-overlay kept.png
+    """
+    from ..runtime import load
+    from ..runtime.images import DEFAULT_MAX_PIXELS
+
+    if save_overlay is not None and not images:
+        raise click.UsageError("--save-overlay needs an --image")
+    pipeline = load(bundle, engine, threads=threads, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+    answer = pipeline.stream(
+        list(images),
+        prompt,
+        keep=keep,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    for piece in answer:
+        if form == "text":
+            print(piece, end="", flush=True)
+    result = answer.result
+    if form == "text":
+        print(flush=True)
+        print(_summary(result), file=sys.stderr)
+    else:
+        print(json.dumps(_document(result), indent=1))
+    if save_overlay is not None:
+        _overlays(pipeline, result, images, save_overlay)
+
+
+def _summary(result: Result) -> str:
+    times = result.timings
+    return (
+        f"[kept {result.image_tokens} of {result.image_tokens_before} image tokens | "
+        f"prompt {result.prompt_tokens} tokens | vision {times.vision_ms:.1f} ms, "
+        f"prefill {times.prefill_ms:.1f} ms, first token after {times.ttft_ms:.1f} ms, "
+        f"then {times.ms_per_token:.2f} ms per token | KV cache {result.cache_bytes:,} bytes]"
+    )
+
+
+def _document(result: Result) -> dict[str, Any]:
+    times = result.timings
+    return {
+        "text": result.text,
+        "tokens": list(result.tokens),
+        "finished": result.finished,
+        "prompt_tokens": result.prompt_tokens,
+        "image_tokens": result.image_tokens,
+        "image_tokens_before": result.image_tokens_before,
+        "kept": [kept.tolist() for kept in result.kept],
+        "scores": [scores.tolist() for scores in result.scores],
+        "cache_tokens": result.cache_tokens,
+        "cache_bytes": result.cache_bytes,
+        "timings": {**vars(times), "ms_per_token": times.ms_per_token},
+    }
+
+
+def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
+    """One overlay for each image; several are numbered before the suffix."""
+    from ..runtime.images import load_image
+    from ..runtime.overlay import save_overlay
+
+    manifest = pipeline.bundle.manifest
+    for number, (source, kept) in enumerate(zip(images, result.kept, strict=True), start=1):
+        image = load_image(source, max_pixels=pipeline.max_pixels)
+        box = manifest.preprocessing.view_box(*image.size)
+        several = target.with_stem(f"{target.stem}-{number}")
+        path = target if len(images) == 1 else several
+        save_overlay(path, image, kept, grid=manifest.plan.grid, box=box)
+        print(f"[overlay: {path}]", file=sys.stderr)

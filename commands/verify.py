@@ -1,0 +1,64 @@
+"""``vtp verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import bundle_argument, engine_options, format_option
+from .tables import show
+
+if TYPE_CHECKING:
+    from ..runtime.manifest import Deviation
+
+
+@click.command()
+@bundle_argument
+@engine_options
+@format_option
+def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
+    """Replay the golden sample of the bundle in DIR and compare it with what PyTorch computed.
+
+    Runs every target of the bundle that the engine takes, and names the first graph that deviates.
+
+    \b
+    Example:
+      vtp verify out/tiny
+      vtp verify out/tiny --engine cpu --format json
+    """
+    from ..runtime import Bundle, load
+    from ..runtime.engines import make_engine
+    from ..runtime.verify import replay
+
+    carried = Bundle(bundle).manifest.targets()
+    taken = [name for name in make_engine(engine, carried).targets if name in carried]
+    rows: list[dict[str, Any]] = []
+    for target in taken:
+        pipeline = load(bundle, engine, threads=threads, target=target)
+        rows += _worst(pipeline.engine.name, replay(pipeline))
+    show({"deviation from PyTorch (worst of each output)": rows}, form)
+
+
+def _worst(engine: str, deviations: list[Deviation]) -> list[dict[str, Any]]:
+    """One row for each graph, keep and output; decode steps count as one output."""
+    worst: dict[tuple[Any, ...], Deviation] = {}
+    for deviation in deviations:
+        output = deviation.output.partition("[")[0]
+        key = (deviation.target, deviation.graph, deviation.keep, output)
+        if key not in worst or deviation.max_abs > worst[key].max_abs:
+            worst[key] = deviation
+    return [
+        {
+            "engine": engine,
+            "target": target,
+            "graph": graph,
+            "keep": str(keep),
+            "output": output,
+            "max": d.max_abs,
+            "mean": d.mean_abs,
+            "cosine": round(d.cosine, 9),
+        }
+        for (target, graph, keep, output), d in worst.items()
+    ]
