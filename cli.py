@@ -96,6 +96,10 @@ def _guard(name: str, run: Any) -> None:
         # The reader of a pipe (such as head) has gone; there is nobody to tell.
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        # No space, no permission, no such folder: for the user to mend, not a bug.
+        known = error.filename is not None and error.strerror
+        sys.exit(f"Error: {f'{error.filename}: {error.strerror}' if known else error}")
 
 
 if __name__ == "__main__":

@@ -48,9 +48,15 @@ class VtpError(Exception):
 
 
 class KeepOutOfRange(VtpError, ValueError):
-    """A keep that is neither a ratio in (0, 1] nor a count in 1..total."""
+    """A keep that is neither a ratio in (0, 1] nor a count in 1..total, or cannot be had."""
 
-    def __init__(self, keep: object, total: int | None = None) -> None:
+    def __init__(self, keep: object, total: int | None = None, *, prunes: bool = True) -> None:
+        if not prunes:
+            super().__init__(
+                f"keep {keep!r} is out of range: without pruning all {total} image tokens are "
+                "kept; leave keep out, or export with a pruning method"
+            )
+            return
         count = f"1..{total}" if total else "at least 1"
         super().__init__(
             f"keep {keep!r} is out of range: give a ratio above 0 and up to 1.0 (such as 0.1), "

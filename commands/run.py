@@ -78,9 +78,12 @@ def run(
     """
     from ..runtime import load
     from ..runtime.images import DEFAULT_MAX_PIXELS
+    from ..runtime.overlay import check_path
 
     if save_overlay is not None and not images:
         raise click.UsageError("--save-overlay needs an --image")
+    if save_overlay is not None:
+        check_path(save_overlay)
     pipeline = load(bundle, engine, threads=threads, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
     answer = pipeline.stream(
         list(images),

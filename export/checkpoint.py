@@ -70,12 +70,11 @@ def _safetensors_files(folder: Path) -> list[Path]:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileMissing(folder, f"readable {index.name}", str(error)) from error
-        files = [folder / str(name) for name in names]
-        for path in files:
+        for name in map(str, names):
             # A shard name is a plain file name; anything else could lead out of the folder.
-            if path.name != str(path.relative_to(folder)) or not path.is_file():
-                raise ModelFileMissing(folder, path.name)
-        return files
+            if Path(name).name != name or not (folder / name).is_file():
+                raise ModelFileMissing(folder, f"shard {name!r}")
+        return [folder / str(name) for name in names]
     files = sorted(folder.glob("*.safetensors"))
     if files:
         return files

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
-from ..errors import ParityFailed, VerifyFailed
+from ..errors import KeepOutOfRange, ModelNotSupported, ParityFailed, VerifyFailed
 from ..runtime.manifest import (
     FILE_NAME,
     SCHEMA,
@@ -28,7 +28,7 @@ from ..runtime.manifest import (
     TensorSpec,
 )
 from ..runtime.pipeline import load
-from ..runtime.plan import Keep, Plan, Stage, check_keep
+from ..runtime.plan import Keep, Plan, Stage, check_keep, keep_count
 from ..runtime.text import Text
 from ..runtime.verify import replay
 from .attention import use_traced_attention
@@ -120,6 +120,7 @@ class _Export:
         self.model = ModelRecord(id=model_id, revision=revision, family=opened.family.name)
         self.method = method
         self.keep = keep
+        self.generation = GenerationDefaults(**opened.generation())
         self.folder = folder
         self.progress = progress
         self.checkpoint = Checkpoint(opened.folder, opened.family.canonical_name)
@@ -132,6 +133,9 @@ class _Export:
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
             check_keep(self.keep, vision.tokens)
+            if not self.method.prunes and keep_count(self.keep, vision.tokens) < vision.tokens:
+                raise KeepOutOfRange(self.keep, vision.tokens, prunes=False)
+            self._check_size(vision)
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
@@ -155,11 +159,19 @@ class _Export:
             language=_language_record(language, embedding),
             preprocessing=self.opened.preprocessing,
             prompt=self.opened.prompt,
-            generation=GenerationDefaults(**self.opened.generation()),
+            generation=self.generation,
             files=(tokenizer, *files),
             golden=golden,
         )
         return self._check(manifest)
+
+    def _check_size(self, vision: VisionParts) -> None:
+        made = (self.opened.preprocessing.height, self.opened.preprocessing.width)
+        if made != vision.image_size:
+            raise ModelNotSupported(
+                f"an image processor that makes {made[0]} x {made[1]} pixels",
+                [f"the {vision.image_size[0]} x {vision.image_size[1]} of the vision tower"],
+            )
 
     def _trace(
         self, maker: GraphMaker, vision: VisionParts, language: LanguageParts, target_name: str

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ..errors import GraphNotLowered
+from ..errors import GraphNotLowered, ModelFileMissing
 from .checkpoint import Checkpoint
 from .families.base import Family, LanguageParts, VisionParts
 from .language import LanguageStage
@@ -148,8 +148,10 @@ class GraphMaker:
     def _check_shape(self, source: str, shape: tuple[int, ...]) -> None:
         found = self._checkpoint.shape(source)
         if found != shape:
-            raise GraphNotLowered(
-                source, f"the checkpoint's tensor has shape {found}, config.json asks for {shape}"
+            raise ModelFileMissing(
+                self._checkpoint.folder,
+                f"tensor {source!r} of the right shape",
+                f"it is {found}, config.json asks for {shape}",
             )
 
     @staticmethod

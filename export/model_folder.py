@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFileMissing
+from ..errors import ModelFileMissing, ModelNotSupported
 from ..runtime.preprocess import ImagePreprocessor
 from ..runtime.prompt import PromptLayout
 from .families import make_family
@@ -52,23 +52,34 @@ class ModelFolder:
         found = self._json("generation_config.json", optional=True)
         eos = found.get("eos_token_id", self.config.text_config.eos_token_id)
         eos = self._tokenizer.eos_token_id if eos is None else eos
+        ids = eos if isinstance(eos, list) else [eos]
+        if not ids or not all(type(token) is int for token in ids):
+            raise ModelNotSupported(f"eos_token_id {eos!r}", ["a token id, or a list of them"])
         sample = bool(found.get("do_sample", False))
         return {
             "max_new_tokens": int(found.get("max_new_tokens") or _MAX_NEW_TOKENS),
             "temperature": float(found.get("temperature", 1.0)) if sample else 0.0,
             "top_p": float(found.get("top_p") or 1.0) if sample else 1.0,
-            "eos": tuple(eos) if isinstance(eos, list) else (int(eos),),
+            "eos": tuple(ids),
         }
 
     def _prompt(self) -> PromptLayout:
         template = self._chat_template()
         image_id = int(self.config.image_token_id)
+        if not 0 <= image_id < len(self._tokenizer):
+            raise ModelNotSupported(f"image token id {image_id}", ["an id of the tokenizer"])
         image_token = self._tokenizer.convert_ids_to_tokens(image_id)
 
         def render(messages: list[dict[str, Any]]) -> str:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, chat_template=template, add_generation_prompt=True, tokenize=False
-            )
+            try:
+                text: str = self._tokenizer.apply_chat_template(
+                    messages, chat_template=template, add_generation_prompt=True, tokenize=False
+                )
+            except Exception as error:  # a template is a program: it may raise anything
+                raise ModelNotSupported(
+                    f"a chat template that does not render ({error})",
+                    ["turns of user and assistant, images at the start of the user's"],
+                ) from error
             return text
 
         return prompt_layout(render, image_token, image_id)

@@ -33,13 +33,15 @@ def replace_folder(out: Path, force: bool) -> Iterator[Path]:
         if out.exists():
             # A folder cannot be renamed over a full one: the old one steps aside first.
             aside = work.with_suffix(".old")
-            out.rename(aside)
             try:
+                out.rename(aside)
                 work.rename(out)
-            except OSError:
-                aside.rename(out)
-                raise
-            shutil.rmtree(aside)
+            finally:
+                # Whatever stopped it, an interruption too: one of the two is in place.
+                if out.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                else:
+                    aside.rename(out)
         else:
             work.rename(out)
     finally:

@@ -18,6 +18,7 @@ from .manifest import FILE_NAME, FileRecord, GraphRecord, Manifest
 from .onnx_external import external_locations
 from .tensorfile import TensorFile
 
+TOKENIZER = "tokenizer.json"
 _MAX_MANIFEST = 16 * 2**20
 _BLOCK = 2**22
 
@@ -48,9 +49,10 @@ class Bundle:
         self.manifest = Manifest.from_json(text)
         for record in self.records():
             self.file(record.file)
-        for name in (self.manifest.golden.image, self.manifest.golden.tensors):
+        golden = self.manifest.golden
+        for name in (TOKENIZER, golden.image, golden.tensors):
             if name not in {record.file for record in self.manifest.files}:
-                raise ManifestInvalid("golden", f"{name!r} is not listed in files")
+                raise ManifestInvalid("files", f"{name!r} is not listed")
 
     def records(self) -> list[FileRecord | GraphRecord]:
         """Every file that the manifest lists."""

@@ -112,8 +112,7 @@ def save_overlay(
         OSError: The folder does not exist or cannot be written to.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise ImageTypeNotAllowed(str(path), path.suffix or "(no suffix)", _FORMATS)
+    check_path(path)
     kind, settings = _FORMATS[path.suffix.lower()]
     picture = draw_overlay(image, kept, grid=grid, box=box)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -123,6 +122,19 @@ def save_overlay(
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def check_path(path: Path) -> None:
+    """Refuse what ``save_overlay`` could not write to, before anything is computed.
+
+    Raises:
+        ImageTypeNotAllowed: Another suffix, or none.
+        FileNotFoundError: The folder does not exist.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise ImageTypeNotAllowed(str(path), path.suffix or "(no suffix)", _FORMATS)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
 
 
 def _checked(kept: Iterable[int], rows: int, cols: int) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ManifestInvalid
-from .bundle import Bundle
+from .bundle import TOKENIZER, Bundle
 from .chat import Answer, Chat, Settings
 from .decoder import Decoder
 from .engines import make_engine
@@ -66,7 +66,7 @@ class Pipeline:
         self.target = carried[0]
         if verify:
             bundle.verify(self.target)
-        self.text = Text(bundle.file("tokenizer.json"))
+        self.text = Text(bundle.file(TOKENIZER))
         self.max_pixels = max_pixels
         self.vision = Vision(self.engine, bundle, self._load("vision"))
         self.decoder = Decoder(self.engine, bundle, self._load("language.0"))

@@ -111,6 +111,6 @@ class Plan:
         """
         if not self.prunes:
             if keep is not None and keep_count(keep, self.tokens) != self.tokens:
-                raise KeepOutOfRange(keep, self.tokens)
+                raise KeepOutOfRange(keep, self.tokens, prunes=False)
             return self.tokens
         return keep_count(self.keep if keep is None else keep, self.tokens)

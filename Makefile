@@ -1,0 +1,68 @@
+# make demo    export the sample model, ask it about a picture, print the table
+# make test    the whole test suite
+# make lint    formatting, lint, types
+# make bench   this runtime against Hugging Face transformers (several minutes; real size: see docs)
+#
+# Needs Python 3.10 or later with venv and pip. If pip would bring the CUDA build of torch, these
+# targets stop before downloading it and say how to name an index that has the CPU build.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+PIP_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+IMAGE := samples/images/scene.png
+
+.PHONY: demo test lint format docs bench clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+
+$(VENV)/demo.stamp: $(BIN)/python pyproject.toml constraints.txt
+	@$(BIN)/python .ci/check_torch.py $(PIP_FLAGS)
+	$(PIP) install --quiet $(PIP_FLAGS) -e '.[cpu,export,cli]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(PIP) install --quiet $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/vtp export tiny --keep 0.1 --out $(OUT)/tiny --force
+	@for keep in 1.0 0.5 0.25 0.1 0.05; do \
+	    for prompt in "what number is shown?" "where is the blue circle?"; do \
+	        echo "keep $$keep: $$prompt"; \
+	        $(BIN)/vtp run $(OUT)/tiny --image $(IMAGE) --prompt "$$prompt" --keep $$keep || exit 1; \
+	    done; \
+	done
+	$(BIN)/vtp run $(OUT)/tiny --image $(IMAGE) --prompt "describe the picture." --keep 0.1 \
+	    --save-overlay $(OUT)/kept.png
+	$(BIN)/vtp export tiny --method random --out $(OUT)/tiny-random --force
+	$(BIN)/vtp export tiny --method uniform --out $(OUT)/tiny-uniform --force
+	$(BIN)/python -m vtp.samples.evaluate --count 60 fastervlm=$(OUT)/tiny \
+	    random=$(OUT)/tiny-random uniform=$(OUT)/tiny-uniform
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p vtp
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_cli.py
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m vtp.bench.compare --model tiny
+
+clean:
+	rm -rf build dist $(OUT) *.egg-info

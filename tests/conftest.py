@@ -1,0 +1,332 @@
+"""Fixtures that many tests share: models, bundles, the command line, the wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "samples" / "tiny_llava"
+
+_PACKAGES = ("numpy", "torch", "transformers", "onnx", "onnxruntime")
+_COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_RANDOM_SIDE = 32
+
+
+def pytest_report_header() -> list[str]:
+    """Versions and providers that the results depend on."""
+    versions = [f"python {platform.python_version()}"]
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{package} missing")
+    try:
+        import onnxruntime
+    except ImportError:
+        return [", ".join(versions)]
+    return [", ".join(versions), f"providers: {', '.join(onnxruntime.get_available_providers())}"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    def error(self) -> str:
+        """The message of the one ``Error:`` line, which must be the last line of stderr."""
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("Error: ")]
+        assert len(errors) == 1, f"{len(errors)} Error lines in:\n{self.err}"
+        assert lines[-1] == errors[0]
+        assert "Traceback" not in self.err
+        assert self.status == 1
+        return errors[0].removeprefix("Error: ")
+
+
+class Command(Protocol):
+    """Calls the command ``vtp`` with arguments."""
+
+    def __call__(self, *arguments: str | Path) -> Outcome: ...
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository, which is also the package."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny_llava() -> Path:
+    """The sample model's Hugging Face folder."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def scene() -> Path:
+    """The picture of the examples."""
+    return ROOT / "samples" / "images" / "scene.png"
+
+
+@pytest.fixture
+def vtp(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The entry point ``vtp``, called in this process (importing torch takes seconds)."""
+    from vtp.cli import main
+
+    return _in_process("vtp", main, monkeypatch, capfd)
+
+
+@pytest.fixture
+def vtp_export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The entry point ``vtp-export``, called in this process."""
+    from vtp.cli import main_export
+
+    return _in_process("vtp-export", main_export, monkeypatch, capfd)
+
+
+def _in_process(
+    name: str,
+    entry: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Command:
+    def call(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        status: object = 0
+        try:
+            entry()
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = capfd.readouterr()
+        if isinstance(status, str):  # what the interpreter does with sys.exit("text")
+            return Outcome(1, out, f"{err}{status}\n")
+        assert isinstance(status, int)
+        return Outcome(status, out, err)
+
+    return call
+
+
+class StartCommand(Protocol):
+    """Starts ``python -m vtp`` in a process of its own."""
+
+    def __call__(
+        self, *arguments: str | Path, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]: ...
+
+
+@pytest.fixture
+def start_vtp() -> Iterator[StartCommand]:
+    """``python -m vtp`` in a process of its own, which ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        *arguments: str | Path, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vtp", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=child_environment() | (env or {}),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def vtp_process(start_vtp: StartCommand) -> Command:
+    """``python -m vtp`` in a process of its own, waited for."""
+
+    def call(*arguments: str | Path) -> Outcome:
+        process = start_vtp(*arguments)
+        out, err = process.communicate(timeout=300)
+        return Outcome(process.returncode, out, err)
+
+    return call
+
+
+def child_environment() -> dict[str, str]:
+    """This environment, in which ``import vtp`` finds the package that is being tested."""
+    import vtp
+
+    found = str(Path(vtp.__file__).parent.parent)
+    paths = [found, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture(scope="session")
+def python_environment() -> dict[str, str]:
+    """See ``child_environment``."""
+    return child_environment()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample model, exported at keep 0.1; copy it before changing anything."""
+    return _exported("tiny", tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def random_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face LLaVA of random weights: 16 image tokens, a context of 128 tokens."""
+    import torch
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
+
+    folder = tmp_path_factory.mktemp("models") / "random_llava"
+    sample = json.loads((TINY / "config.json").read_text())
+    ends = {key: sample[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=_RANDOM_SIDE,
+            patch_size=8,
+            projection_dim=32,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=sample["text_config"]["vocab_size"],
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=False,
+            **ends,
+        ),
+        image_token_index=sample["image_token_index"],
+        image_seq_length=(_RANDOM_SIDE // 8) ** 2,
+        tie_word_embeddings=False,
+        **ends,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlavaForConditionalGeneration(config).save_pretrained(folder)
+    for name in _COPIED:
+        shutil.copy(TINY / name, folder / name)
+    seen = json.loads((TINY / "preprocessor_config.json").read_text())
+    seen |= {
+        "size": {"shortest_edge": _RANDOM_SIDE},
+        "crop_size": {"height": _RANDOM_SIDE, "width": _RANDOM_SIDE},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(seen))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_bundle(random_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``random_llava``, exported at keep 0.1; copy it before changing anything."""
+    return _exported(str(random_llava), tmp_path_factory.mktemp("random") / "bundle")
+
+
+def _exported(model: str, out: Path) -> Path:
+    from vtp.export import ExportOptions, export_model
+
+    export_model(model, out, ExportOptions(keep=0.1))
+    return out
+
+
+@pytest.fixture(scope="session")
+def source_files() -> list[str]:
+    """Every file of the repository that git does not ignore, as paths relative to it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip(f"this is no git checkout: {listed.stderr.decode().strip()}")
+    names = listed.stdout.decode().split("\0")
+    return sorted(name for name in names if name and (ROOT / name).is_file())
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """Skips where pip cannot install from its package index."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps",
+         "--quiet", "setuptools>=77"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode:
+        pytest.skip(f"pip reaches no package index: {answer.stderr.strip().splitlines()[-1:]}")
+
+
+@pytest.fixture(scope="session")
+def wheel(
+    package_index: None, source_files: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The wheel, built from a copy of the sources, so that no build folder stays behind."""
+    sources = tmp_path_factory.mktemp("sources")
+    for name in source_files:
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, sources / name)
+    out = tmp_path_factory.mktemp("wheel")
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(sources)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = out.glob("*.whl")
+    assert zipfile.is_zipfile(path)
+    return path
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a bundle or model folder to where a test may damage it."""
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / "copies" / folder.name))
+
+    return copy
+
+
+@pytest.fixture
+def edit_json() -> Callable[[Path, Callable[[Any], Any]], None]:
+    """Rewrites a JSON file through a function, which may change its argument in place."""
+
+    def edit(path: Path, change: Callable[[Any], Any]) -> None:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        changed = change(data)
+        path.write_text(json.dumps(data if changed is None else changed), encoding="utf-8")
+
+    return edit

@@ -1,0 +1,118 @@
+"""Small LLaVAs with random weights, one for each thing that a decoder or tower may do otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MistralConfig,
+    Qwen2Config,
+)
+
+from vtp.export import ExportOptions, export_model
+from vtp.export.presets import TINY
+
+_TEXT = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    # Wide enough that greedy choices do not hang on rounding.
+    "initializer_range": 0.2,
+}
+_VISION = {
+    "image_size": 48,
+    "patch_size": 4,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "initializer_range": 0.2,
+}
+_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+VARIANTS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
+    "grouped-query": (LlamaConfig, {}, {}),
+    "multi-head": (LlamaConfig, {"num_key_value_heads": 4}, {}),
+    "tied-head": (LlamaConfig, {"tie_word_embeddings": True}, {"tie_word_embeddings": True}),
+    "wide-heads": (LlamaConfig, {"head_dim": 32}, {}),
+    "llama3-rope": (LlamaConfig, {"rope_parameters": _ROPE}, {}),
+    "mistral": (MistralConfig, {"sliding_window": None}, {}),
+    "qwen2": (Qwen2Config, {"use_sliding_window": False}, {}),
+    "last-layer": (LlamaConfig, {}, {"vision_feature_layer": -1}),
+    "second-layer": (LlamaConfig, {}, {"vision_feature_layer": 2}),
+}
+
+
+def _make(folder: Path, variant: str) -> Path:
+    text_class, text, outer = VARIANTS[variant]
+    tiny = AutoConfig.from_pretrained(TINY)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**_VISION),
+        text_config=text_class(**{**_TEXT, **text, "eos_token_id": tiny.text_config.eos_token_id}),
+        image_token_id=tiny.image_token_id,
+        **{"vision_feature_layer": -2, **outer},
+    )
+    torch.manual_seed(sum(map(ord, variant)))
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(TINY / name, folder)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = TINY / name
+        if path.is_file():
+            (folder / name).write_text(
+                path.read_text().replace("128", "48").replace(": 8,", ": 4,")
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a variant's Hugging Face model, made once."""
+    made: dict[str, Path] = {}
+
+    def folder(variant: str) -> Path:
+        if variant not in made:
+            made[variant] = _make(tmp_path_factory.mktemp("llava") / variant, variant)
+        return made[variant]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(
+    llava: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Bundle of a variant with a method, made once."""
+    made: dict[tuple[Any, ...], Path] = {}
+
+    def bundle(variant: str, method: str = "fastervlm", **parameters: Any) -> Path:
+        key = (variant, method, *parameters.items())
+        if key not in made:
+            out = tmp_path_factory.mktemp("bundle") / f"{variant}-{method}"
+            options = ExportOptions(method=method, parameters=parameters, keep=0.25)
+            export_model(str(llava(variant)), out, options)
+            made[key] = out
+        return made[key]
+
+    return bundle
