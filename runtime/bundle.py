@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .tensorfile import TensorFile
 TOKENIZER = "tokenizer.json"
 _MAX_MANIFEST = 16 * 2**20
 _BLOCK = 2**22
+_PLAIN_PATH = re.compile(r"[\w.-]{1,100}(/[\w.-]{1,100}){0,3}", re.ASCII)
 
 
 class Bundle:
@@ -65,7 +67,7 @@ class Bundle:
         Raises:
             UnsafePath: the name is absolute, climbs out, or is a link that leads out.
         """
-        if not name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if not _PLAIN_PATH.fullmatch(name) or ".." in name.split("/"):
             raise UnsafePath(name, "is not a plain path inside the bundle")
         path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):

@@ -13,6 +13,7 @@ from .strict import read, write
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
+_MAX_SIZE = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,13 @@ class LanguageRecord:
     """Most positions the model knows."""
     embedding: str
     """Name in the weight file of the embedding table ``(vocab, width)``."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and not 1 <= value <= _MAX_SIZE:
+                raise ManifestInvalid(
+                    f"manifest.language.{name}", f"{value} is not in 1..{_MAX_SIZE}"
+                )
 
     def kv_bytes_per_token(self, itemsize: int = 4) -> int:
         """Bytes of one token's keys and values over all layers."""
@@ -177,7 +185,7 @@ class Manifest:
             ManifestInvalid: anything else that breaks the schema.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ManifestInvalid("the whole file", f"it is not JSON ({error})") from error
         if not isinstance(data, dict):
@@ -188,3 +196,7 @@ class Manifest:
         if schema > SCHEMA:
             raise ManifestTooNew(schema, SCHEMA)
         return read(cls, data, "manifest")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,9 +1,12 @@
 """Find the external-data locations that an ONNX file names, without the onnx package.
 
 Only what is needed of protobuf's wire format: fields by number, lengths, varints. The numbers are
-those of onnx.proto: ``ModelProto.graph`` 7, ``GraphProto.initializer`` 5, ``GraphProto.node`` 1,
-``NodeProto.attribute`` 5, ``AttributeProto`` ``t`` 5, ``g`` 6, ``tensors`` 10, ``graphs`` 11,
-``ModelProto.functions`` 25, ``FunctionProto.node`` 7, ``TensorProto.external_data`` 13.
+those of onnx.proto: ``ModelProto`` ``graph`` 7, ``training_info`` 20, ``functions`` 25;
+``GraphProto`` ``node`` 1, ``initializer`` 5, ``sparse_initializer`` 15; ``TrainingInfoProto``
+``initialization`` 1, ``algorithm`` 2; ``FunctionProto`` ``node`` 7, ``attribute_proto`` 11;
+``NodeProto.attribute`` 5; ``AttributeProto`` ``t`` 5, ``g`` 6, ``tensors`` 10, ``graphs`` 11,
+``sparse_tensor`` 22, ``sparse_tensors`` 23; ``SparseTensorProto`` ``values`` 1, ``indices`` 2;
+``TensorProto.external_data`` 13.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ from pathlib import Path
 
 from ..errors import BundleCorrupted
 
-_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _TENSOR = range(6)
+_MODEL, _TRAINING, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _SPARSE, _TENSOR = range(8)
 _CHILDREN = {
-    _MODEL: {7: _GRAPH, 25: _FUNCTION},
-    _GRAPH: {1: _NODE, 5: _TENSOR},
-    _FUNCTION: {7: _NODE},
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _NODE: {5: _ATTRIBUTE},
-    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
 }
 
 

@@ -7,6 +7,7 @@ Source: ``transformers/models/clip/image_processing_pil_clip.py`` and ``image_tr
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
@@ -205,7 +206,10 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    # JSON has whole numbers that no float holds, which math.isfinite takes ill.
+    return abs(value) <= sys.float_info.max
 
 
 def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:

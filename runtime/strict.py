@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from typing import Any, TypeVar
@@ -72,6 +73,8 @@ def _value(hint: Any, data: object, where: str) -> Any:
             raise ManifestInvalid(where, f"an object is needed, not {_kind(data)}")
         return {str(k): _value(arguments[1], v, f"{where}.{k}") for k, v in data.items()}
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        if abs(data) > sys.float_info.max:
+            raise ManifestInvalid(where, "a finite number is needed")
         return float(data)
     if isinstance(data, hint) and not (isinstance(data, bool) and hint is not bool):
         if isinstance(data, float) and not math.isfinite(data):

@@ -7,6 +7,8 @@ https://huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import json
+import math
+import operator
 import struct
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ class TensorFile:
                 header = json.loads(file.read(length))
         except FileNotFoundError:
             raise BundleCorrupted(path.name, "is missing") from None
-        except (OSError, struct.error, ValueError) as error:
+        except (OSError, struct.error, ValueError, RecursionError) as error:
             if isinstance(error, BundleCorrupted):
                 raise
             raise BundleCorrupted(path.name, "has a broken header") from error
@@ -70,16 +72,17 @@ class TensorFile:
         try:
             entry = self._header[name]
             dtype = np.dtype(_DTYPES[entry["dtype"]])
-            shape = tuple(int(dim) for dim in entry["shape"])
-            begin, end = (int(offset) for offset in entry["data_offsets"])
+            shape = tuple(operator.index(dim) for dim in entry["shape"])
+            begin, end = map(operator.index, entry["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleCorrupted(self.path.name, f"has no readable tensor {name!r}") from error
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         if (
             min(shape, default=0) < 0
             or begin < 0
             or end - begin != count * dtype.itemsize
             or self._start + end > self._size
+            or max(shape, default=0) > self._size
         ):
             raise BundleCorrupted(self.path.name, f"is cut off or misplaces tensor {name!r}")
         if count == 0:

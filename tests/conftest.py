@@ -16,7 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("vtp", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("vtp")
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "samples" / "tiny_llava"
