@@ -31,6 +31,7 @@
     └── EngineError
         ├── EngineUnknown           (LookupError)
         ├── EngineUnavailable       (RuntimeError)
+        ├── RunFailed               (RuntimeError)
         └── VerifyFailed            (ArithmeticError)
 
 A leaf also inherits the builtin that fits, so that callers may catch either. Messages are made
@@ -330,6 +331,16 @@ class EngineUnavailable(EngineError, RuntimeError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"engine {name!r} cannot run here: {reason}")
+
+
+class RunFailed(EngineError, RuntimeError):
+    """A graph that was loaded does not run."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"engine {name!r} could not run a graph: {reason}; where the manifest was edited, "
+            "export the model again"
+        )
 
 
 class VerifyFailed(EngineError, ArithmeticError):

@@ -70,7 +70,11 @@ class Bundle:
         if not _PLAIN_PATH.fullmatch(name) or ".." in name.split("/"):
             raise UnsafePath(name, "is not a plain path inside the bundle")
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError) as error:
+            raise UnsafePath(name, f"cannot be followed ({error})") from error
+        if not inside:
             raise UnsafePath(name, "is a link that leads out of the bundle")
         return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import BundleCorrupted
 from .bundle import Bundle
 from .engines.base import Buffer, Engine, Graph, Run
 
@@ -50,8 +51,18 @@ class Decoder:
         self._table = bundle.embedding_table()
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
-        """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``."""
-        rows: np.ndarray = np.asarray(self._table[tokens], dtype=np.float32)
+        """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``.
+
+        Raises:
+            BundleCorrupted: an id that the model does not have.
+        """
+        try:
+            rows: np.ndarray = np.asarray(self._table[tokens], dtype=np.float32)
+        except IndexError:
+            raise BundleCorrupted(
+                "tokenizer.json",
+                f"gives token {tokens.max()}, but the model knows {self.language.vocab}",
+            ) from None
         return rows
 
     def prefill(self, embeds: Buffer, cache: KVCache) -> np.ndarray:

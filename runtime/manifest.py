@@ -13,7 +13,16 @@ from .strict import read, write
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
-_MAX_SIZE = 2**24
+# Far above any model; keeps a manifest that lies from filling the memory.
+_LIMITS = {
+    "layers": 2**10,
+    "heads": 2**10,
+    "kv_heads": 2**10,
+    "head_dim": 2**12,
+    "width": 2**18,
+    "vocab": 2**24,
+    "context": 2**26,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +88,10 @@ class LanguageRecord:
     """Name in the weight file of the embedding table ``(vocab, width)``."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int) and not 1 <= value <= _MAX_SIZE:
+        for name, limit in _LIMITS.items():
+            if not 1 <= getattr(self, name) <= limit:
                 raise ManifestInvalid(
-                    f"manifest.language.{name}", f"{value} is not in 1..{_MAX_SIZE}"
+                    f"manifest.language.{name}", f"{getattr(self, name)} is not in 1..{limit}"
                 )
 
     def kv_bytes_per_token(self, itemsize: int = 4) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import VerifyFailed
+from ..errors import ManifestInvalid, VerifyFailed
 from .decoder import KVCache
 from .images import load_image
 from .manifest import Deviation, GoldenCase
@@ -66,6 +66,9 @@ class _Replay:
         prompt = splice(decoder, pipeline.text.encode(turn), layout.image_token_id, images)
         cache = KVCache(decoder, prompt.shape[1] + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
+        known = all(0 <= token < decoder.language.vocab for token in case.tokens)
+        if not known or len(case.tokens) != len(expected):
+            raise ManifestInvalid(f"golden.cases[{number}]", "its tokens do not fit its tensors")
         logits = decoder.prefill(prompt, cache)
         loop = decoder.decode(cache)
         for step, token in enumerate(case.tokens):

@@ -25,7 +25,8 @@ class OrtTarget:
     """Graphs for ONNX Runtime, CPU and CUDA."""
 
     name: ClassVar[str] = "ort"
-    opset: ClassVar[int] = 24
+    opset: ClassVar[int] = 23
+    # The newest that ONNX Runtime 1.23 knows, the last version for Python 3.10 (JetPack 6).
 
     def vision_attention(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float

@@ -62,8 +62,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    targets: ClassVar[tuple[str, ...]]
-    """Targets that it runs, the best first."""
+    targets: tuple[str, ...]
+    """Targets that it runs, the best first; an instance may know that it runs fewer."""
 
     @abstractmethod
     def __init__(self, threads: int | None = None) -> None: ...

@@ -9,8 +9,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import EngineUnavailable
+from ...errors import EngineUnavailable, RunFailed
 from .base import Buffer, Engine, Graph, Run
+
+_OPSET_24 = (1, 24)
+"""First version that knows the operator set of target ``onnx``."""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 class _HostBuffer(Buffer):
@@ -42,7 +53,10 @@ class _BoundRun(Run):
         self._binding = binding
 
     def __call__(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime raises many types, all made in C++
+            raise RunFailed(OnnxRuntimeCpu.name, _first_line(error)) from error
 
 
 class _Session(Graph):
@@ -51,12 +65,15 @@ class _Session(Graph):
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         binding = self._session.io_binding()
-        for name, buffer in inputs.items():
-            assert isinstance(buffer, _HostBuffer)
-            binding.bind_ortvalue_input(name, buffer.value)
-        for name, buffer in outputs.items():
-            assert isinstance(buffer, _HostBuffer)
-            binding.bind_ortvalue_output(name, buffer.value)
+        try:
+            for name, buffer in inputs.items():
+                assert isinstance(buffer, _HostBuffer)
+                binding.bind_ortvalue_input(name, buffer.value)
+            for name, buffer in outputs.items():
+                assert isinstance(buffer, _HostBuffer)
+                binding.bind_ortvalue_output(name, buffer.value)
+        except RuntimeError as error:
+            raise RunFailed(OnnxRuntimeCpu.name, _first_line(error)) from error
         return _BoundRun(self._session, binding)
 
 
@@ -65,12 +82,14 @@ class OnnxRuntimeCpu(Engine):
 
     name: ClassVar[str] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the processor"
-    targets: ClassVar[tuple[str, ...]] = ("ort", "onnx")
+    targets = ("ort", "onnx")
 
     def __init__(self, threads: int | None = None) -> None:
         import onnxruntime
 
         self._ort = onnxruntime
+        if _version(onnxruntime.__version__) < _OPSET_24:
+            self.targets = ("ort",)
         self._threads = threads
 
     @classmethod
@@ -88,14 +107,14 @@ class OnnxRuntimeCpu(Engine):
     def load(self, path: Path) -> Graph:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._threads or 0
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises many types, all made in C++
-            text = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise EngineUnavailable(
-                self.name, f"onnxruntime {self._ort.__version__} refuses {path.name}: {text}"
+                self.name,
+                f"onnxruntime {self._ort.__version__} refuses {path.name}: {_first_line(error)}",
             ) from error
         return _Session(session)
