@@ -52,7 +52,9 @@ test: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p vtp
+	@mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/vtp
+	cd $(VENV)/types && ../bin/mypy --config-file vtp/pyproject.toml -m vtp.cli \
+	    -p vtp.commands -p vtp.export -p vtp.runtime -p vtp.trt_plugins -p vtp.samples -p vtp.bench
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -5,8 +5,9 @@ Never imports ``vtp.export``, torch, transformers or onnx.
 
 from __future__ import annotations
 
+from .answer import Answer
 from .bundle import Bundle
-from .chat import Answer, Chat
+from .chat import Chat
 from .pipeline import Pipeline, load
 from .plan import Keep, keep_count
 from .result import Result, Timings

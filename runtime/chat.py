@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContextTooLong, ImageCountMismatch, SamplingInvalid
+from .answer import Answer, Memory, Turn
 from .decoder import KVCache
 from .images import load_image
 from .plan import Keep
-from .result import Result, Timings
+from .result import Result
 from .sampling import Sampler
 from .splice import splice
-from .vision import Seen
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -46,8 +46,7 @@ class Chat:
         self._pipeline = pipeline
         self._capacity = capacity
         self._cache: KVCache | None = None
-        self._spoken = ""
-        self._pending: list[int] = []
+        self._memory = Memory()
 
     def ask(self, prompt: str, image: Any = None, **settings: Any) -> Result:
         """Ask and wait for the whole answer.
@@ -83,10 +82,20 @@ class Chat:
         )
         logits = pipeline.decoder.prefill(embeds, cache)
         filled = perf_counter()
-        self._cache = cache
         first = sampler(logits)
-        times = (started, preprocessed, looked, filled, perf_counter())
-        return Answer(self, sampler, first, new, seen, read, places, times)
+        self._cache = cache
+        turn = Turn(
+            first=first,
+            limit=new,
+            seen=seen,
+            images=len(images),
+            read=read,
+            preprocess_ms=(preprocessed - started) * 1e3,
+            vision_ms=(looked - preprocessed) * 1e3,
+            prefill_ms=(filled - looked) * 1e3,
+            ttft_ms=(perf_counter() - started) * 1e3,
+        )
+        return Answer(pipeline, cache, sampler, turn, self._memory)
 
     def _tokens(self, prompt: str, images: int) -> list[int]:
         """Token ids of this turn, one image token for each image."""
@@ -94,7 +103,8 @@ class Chat:
         turn = layout.render_turn(prompt, images, first=self._cache is None)
         if self._cache is None:
             return text.encode(turn)
-        return self._pending + text.encode_more(self._spoken, turn)
+        spoken = text.decode(self._memory.tokens)
+        return self._memory.pending + text.encode_more(spoken, turn)
 
     def _room(self, read: int, max_new_tokens: int | None) -> tuple[KVCache, int]:
         """The cache, with room for this turn, and how many tokens may be generated."""
@@ -114,106 +124,6 @@ class Chat:
         # The last token generated is never read again, so it needs no place.
         capacity = self._capacity or read + new - 1
         return KVCache(self._pipeline.decoder, capacity), new
-
-
-class Answer(Iterator[str]):
-    """An answer that is being generated: iterate for its text, then read ``result``.
-
-    Stopping early is allowed: the conversation continues from what was generated.
-    """
-
-    def __init__(
-        self,
-        chat: Chat,
-        sampler: Sampler,
-        first: int,
-        new: int,
-        seen: Seen | None,
-        read: int,
-        images: int,
-        times: tuple[float, ...],
-    ) -> None:
-        self._chat = chat
-        self._sampler = sampler
-        self._limit = new
-        self._seen = seen
-        self._read = read
-        self._images = images
-        self._times = times
-        self._decode_ms = 0.0
-        self._tokens = [first]
-        self._result: Result | None = None
-        self._text = chat._pipeline.text.stream()
-        assert chat._cache is not None
-        self._loop = chat._pipeline.decoder.decode(chat._cache) if new > 1 else None
-        self._steps = self._pieces()
-
-    def __iter__(self) -> Answer:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._steps)
-
-    def finish(self) -> Result:
-        """Generate the rest and return the result."""
-        for _ in self:
-            pass
-        return self.result
-
-    @property
-    def result(self) -> Result:
-        """The answer so far, or whole once iteration has ended."""
-        return self._result or self._make_result()
-
-    def _pieces(self) -> Iterator[str]:
-        eos = self._chat._pipeline.bundle.manifest.generation.eos
-        token = self._tokens[0]
-        while True:
-            self._remember(token)
-            piece = self._text.step(token)
-            if piece:
-                yield piece
-            if token in eos or len(self._tokens) >= self._limit or self._loop is None:
-                break
-            started = perf_counter()
-            token = self._sampler(self._loop.step(token))
-            self._decode_ms += (perf_counter() - started) * 1e3
-            self._tokens.append(token)
-        self._result = self._make_result()
-
-    def _remember(self, token: int) -> None:
-        """Note what the next turn has to begin with: the last token is not in the cache yet."""
-        eos = self._chat._pipeline.bundle.manifest.generation.eos
-        self._chat._pending = [] if token in eos else [token]
-        self._chat._spoken = self._chat._pipeline.text.decode(self._tokens)
-
-    def _make_result(self) -> Result:
-        pipeline, cache = self._chat._pipeline, self._chat._cache
-        assert cache is not None
-        manifest = pipeline.bundle.manifest
-        started, preprocessed, looked, filled, first = self._times
-        seen = self._seen
-        kept = seen.embeds.shape[1] if seen else 0
-        return Result(
-            text=pipeline.text.decode(self._tokens),
-            tokens=tuple(self._tokens),
-            finished="eos" if self._tokens[-1] in manifest.generation.eos else "length",
-            kept=tuple(seen.kept) if seen else (),
-            scores=tuple(seen.scores) if seen and seen.scores is not None else (),
-            prompt_tokens=self._read,
-            image_tokens=kept * self._images,
-            image_tokens_before=manifest.plan.tokens * self._images,
-            cache_tokens=cache.length,
-            cache_bytes=cache.nbytes,
-            timings=Timings(
-                preprocess_ms=(preprocessed - started) * 1e3,
-                vision_ms=(looked - preprocessed) * 1e3,
-                prefill_ms=(filled - looked) * 1e3,
-                ttft_ms=(first - started) * 1e3,
-                decode_ms=self._decode_ms,
-                decoded=len(self._tokens) - 1,
-            ),
-        )
 
 
 def _images(image: Any, max_pixels: int) -> list[Any]:

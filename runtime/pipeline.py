@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ManifestInvalid
+from .answer import Answer
 from .bundle import TOKENIZER, Bundle
-from .chat import Answer, Chat, Settings
+from .chat import Chat, Settings
 from .decoder import Decoder
 from .engines import make_engine
 from .images import DEFAULT_MAX_PIXELS

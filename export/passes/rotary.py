@@ -39,7 +39,7 @@ class _Rotary(pattern.RewriteRuleClassBase):
         turned = op.Concat(op.Neg(right), left, axis=-1)
         return op.Add(op.Mul(x, full_cos), op.Mul(turned, full_sin))
 
-    def check(self, context: Any, *_: Any, head_axis: ir.Value, **__: Any) -> Any:
+    def check(self, context: Any, *_: Any, head_axis: ir.Value, **__: Any) -> Any:  # type: ignore[override]
         result = pattern.MatchResult()
         axis = ir.convenience.get_const_tensor(head_axis)
         if axis is None or axis.numpy().tolist() not in ([1], 1):

@@ -82,7 +82,7 @@ class OnnxRuntimeCpu(Engine):
 
     name: ClassVar[str] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the processor"
-    targets = ("ort", "onnx")
+    targets: tuple[str, ...] = ("ort", "onnx")
 
     def __init__(self, threads: int | None = None) -> None:
         import onnxruntime

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -149,11 +149,10 @@ def test_any_file_name_in_a_manifest(
     bundle: Path, random_bundle: Path, name: str, where: str
 ) -> None:
     data = manifest_of(random_bundle)
-    if where == "golden":
-        data["golden"]["image"] = name
-    else:
-        rows = {"weights": data["weights"], "graph": data["graphs"][0], "file": data["files"][0]}
-        rows[where]["file"] = name
+    rows = {"weights": data["weights"], "graph": data["graphs"][0], "file": data["files"][0]}
+    row, key = (data["golden"], "image") if where == "golden" else (rows[where], "file")
+    assume(name != row[key])
+    row[key] = name
     (bundle / "manifest.json").write_text(json.dumps(data))
     with pytest.raises(BundleError):
         Bundle(bundle).verify()
