@@ -13,9 +13,9 @@ layers over all tokens, the head over one. ``floor = operations / matrix rate``.
 Decode reads every weight of the layers and of the head once for each token, and the filled rows of
 the cache, 4 bytes each: ``floor = bytes / bandwidth``.
 
-The matrix rate is the best that torch, numpy or ONNX Runtime reach on any of the model's own
-matrix products; the bandwidth is the best of reading a large array in several ways; both with the
-threads of the comparison.
+The matrix rate is the best that torch or ONNX Runtime reach on any of the model's own matrix
+products; the bandwidth is the best of reading 1 GiB in several ways; both with the threads of the
+comparison, measured between its repetitions, because on a shared machine they drift.
 """
 
 from __future__ import annotations
@@ -89,51 +89,72 @@ class Work:
         return int(layer * text.num_hidden_layers)
 
 
-def matrix_rate(products: list[tuple[int, int, int]], threads: int) -> tuple[float, str]:
-    """Best operations per second over the given products, and who reached it on which."""
-    import torch
+class Machine:
+    """What the machine does at most, measured again in every repetition; the best counts.
 
-    torch.set_num_threads(threads)
-    best, by = 0.0, ""
-    random = np.random.default_rng(0)
-    for m, k, n in products:
-        a = random.standard_normal((m, k), dtype=np.float32)
-        b = random.standard_normal((k, n), dtype=np.float32)
-        ta, tb = torch.from_numpy(a), torch.from_numpy(b)
-        session = _matmul_session(b, threads)
-        ways = {
-            "torch": lambda x=ta, y=tb: torch.mm(x, y),
-            "torch linear": lambda x=ta, y=tb.T.contiguous(): torch.nn.functional.linear(x, y),
-            "onnxruntime": lambda x=a, s=session: s.run(None, {"x": x}),
-        }
-        for name, call in ways.items():
-            rate = 2.0 * m * k * n / _best_seconds(call)
-            if rate > best:
-                best, by = rate, f"{name}, {m}x{k}x{n}"
-    return best, by
+    Args:
+        products: ``(m, k, n)`` of the products to try.
+        threads: CPU threads.
+    """
 
+    def __init__(self, products: list[tuple[int, int, int]], threads: int) -> None:
+        import torch
 
-def bandwidth(threads: int) -> tuple[float, str]:
-    """Best bytes per second of reading a large array, and how."""
-    import torch
-
-    torch.set_num_threads(threads)
-    data = np.ones(_READ_BYTES // 4, dtype=np.float32)
-    parts = np.array_split(data.view(np.int64), threads)
-    square = torch.from_numpy(data).view(-1, 4096)
-    vector = torch.ones(4096)
-    with ThreadPoolExecutor(threads) as pool:
-        ways = {
-            "numpy maximum": lambda: list(pool.map(np.max, parts)),
+        torch.set_num_threads(threads)
+        self.matrix: dict[str, list[float]] = {}
+        """Operations per second of each library, the best product of each measurement."""
+        self.read: dict[str, list[float]] = {}
+        """Bytes per second of each way to read, one for each measurement."""
+        self._products = [(2.0 * m * k * n, _ways(m, k, n, threads)) for m, k, n in products]
+        data = np.ones(_READ_BYTES // 4, dtype=np.float32)
+        parts = np.array_split(data.view(np.int64), threads)
+        square, vector = torch.from_numpy(data).view(-1, 4096), torch.ones(4096)
+        self._pool = ThreadPoolExecutor(threads)
+        self._reads = {
+            "numpy maximum": lambda: list(self._pool.map(np.max, parts)),
             "torch sum": square.sum,
             "torch matrix times vector": lambda: torch.mv(square, vector),
         }
-        rates = {name: _READ_BYTES / _best_seconds(call) for name, call in ways.items()}
-    best = max(rates, key=lambda name: rates[name])
-    return rates[best], best
+
+    def measure(self) -> None:
+        """One more measurement of everything."""
+        best: dict[str, float] = {}
+        for operations, ways in self._products:
+            for name, call in ways.items():
+                best[name] = max(best.get(name, 0.0), operations / _best_seconds(call))
+        for name, rate in best.items():
+            self.matrix.setdefault(name, []).append(rate)
+        for name, call in self._reads.items():
+            self.read.setdefault(name, []).append(_READ_BYTES / _best_seconds(call))
+
+    @property
+    def matrix_rate(self) -> float:
+        """Best operations per second."""
+        return max(max(rates) for rates in self.matrix.values())
+
+    @property
+    def bandwidth(self) -> float:
+        """Best bytes per second."""
+        return max(max(rates) for rates in self.read.values())
 
 
-def _best_seconds(call: Any, repeat: int = 7) -> float:
+def _ways(m: int, k: int, n: int, threads: int) -> dict[str, Any]:
+    import torch
+
+    random = np.random.default_rng(0)
+    a = random.standard_normal((m, k), dtype=np.float32)
+    b = random.standard_normal((k, n), dtype=np.float32)
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    turned = y.T.contiguous()
+    session = _matmul_session(b, threads)
+    return {
+        "torch mm": lambda: torch.mm(x, y),
+        "torch linear": lambda: torch.nn.functional.linear(x, turned),
+        "onnxruntime MatMul": lambda: session.run(None, {"x": a}),
+    }
+
+
+def _best_seconds(call: Any, repeat: int = 3) -> float:
     call()
     times = []
     for _ in range(repeat):

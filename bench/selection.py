@@ -30,7 +30,7 @@ def selection_ms(vision_graph: Path, keep: int, threads: int, repeat: int = 50) 
     functions = list(model.functions.values())
     cut = ir.Model(graph, ir_version=model.ir_version, functions=functions)
     cut.opset_imports.update(model.opset_imports)
-    session = _session(cut, vision_graph.parent, threads)
+    session = _session(cut, threads)
     random = np.random.default_rng(0)
     feeds = {
         value.name: np.array([keep])
@@ -82,7 +82,7 @@ def _before_layout(value: ir.Value) -> ir.Value:
     return value
 
 
-def _session(model: ir.Model, folder: Path, threads: int) -> Any:
+def _session(model: ir.Model, threads: int) -> Any:
     import onnxruntime
 
     # No weight is needed: constants of the selection are small and stand in the graph itself.

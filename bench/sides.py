@@ -87,7 +87,6 @@ class HuggingFace:
     Args:
         folder: the model.
         threads: CPU threads.
-        tokens: token ids with one image token, as ``Ours`` encodes the question.
     """
 
     def __init__(self, folder: Path, threads: int) -> None:

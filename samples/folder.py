@@ -112,7 +112,7 @@ def llava_config(config: SampleConfig) -> LlavaConfig:
         num_attention_heads=config.text_heads,
         num_key_value_heads=config.text_kv_heads,
         max_position_embeddings=MAX_POSITIONS,
-        rope_theta=10_000.0,
+        rope_parameters={"rope_theta": 10_000.0, "rope_type": "default"},
         tie_word_embeddings=False,
         **ends,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,14 +47,14 @@ def run_tower(tower: CLIPVisionModel, pixels: torch.Tensor) -> tuple[torch.Tenso
     layers = tower.encoder.layers[:-1]
     for layer in layers[:-1]:
         hidden = layer(hidden, None)
-    attention = layers[-1].self_attn
-    normed = layers[-1].layer_norm1(hidden)
+    scored: Any = layers[-1]
+    attention, normed = scored.self_attn, scored.layer_norm1(hidden)
     batch, tokens, width = normed.shape
     heads, size = attention.num_heads, width // attention.num_heads
     query = attention.q_proj(normed[:, :1]).view(batch, 1, heads, size).transpose(1, 2)
     key = attention.k_proj(normed).view(batch, tokens, heads, size).transpose(1, 2)
     weights = (query.float() @ key.float().transpose(-1, -2) * size**-0.5).softmax(-1)
-    return layers[-1](hidden, None), weights.mean(1)[:, 0, 1:]
+    return scored(hidden, None), weights.mean(1)[:, 0, 1:]
 
 
 class PatchHeads(nn.Module):

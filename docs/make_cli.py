@@ -1,0 +1,51 @@
+"""Writes `cli.md` from the help of the commands: `python docs/make_cli.py [FILE]`, - prints it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from vtp.cli import COMMANDS, command, group
+
+_WIDTH = 100
+_HEAD = """\
+# The command line
+
+stdout is data, stderr is progress and errors. An error is one line that begins with `Error:` and exits
+with status 1; wrong usage exits with 2. `vtp-export` is `vtp export` under a name of its own.
+
+<!-- Made by docs/make_cli.py from the help of the commands. -->
+"""
+
+
+def _help(name: str, shown: click.Command) -> str:
+    context = click.Context(
+        shown,
+        info_name=name,
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    return f"## {name}\n\n```text\n{shown.get_help(context)}\n```\n"
+
+
+def document() -> str:
+    """The whole file."""
+    parts = [_help("vtp", group())]
+    parts += [_help(f"vtp {name}", command(name)) for name in COMMANDS]
+    return "\n".join([_HEAD, *parts])
+
+
+def main() -> None:
+    """Command line."""
+    target = sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_name("cli.md"))
+    if target == "-":
+        print(document(), end="")
+    else:
+        Path(target).write_text(document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Who may import what: the runtime stays light, arrows point downward, imports are relative."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What `import vtp.runtime` may bring: its three packages, and what tokenizers brings.
+ALLOWED = {"vtp", "numpy", "PIL", "tokenizers", "huggingface_hub", "yaml", "tqdm", "packaging"}
+HEAVY = {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2"}
+ENGINES = {"onnxruntime", "tensorrt", "cuda", "cupy"}
+INTERFACE = {"click", "rich"}
+
+# Folder -> folders of the package that it may import besides itself; errors.py is for all.
+MAY_IMPORT = {
+    "trt_plugins": set(),
+    "runtime": set(),
+    "calibration": {"runtime", "trt_plugins"},
+    "export": {"runtime", "trt_plugins", "calibration", "samples"},
+    "commands": {"export", "runtime", "trt_plugins", "calibration", "packages"},
+}
+
+FOLDERS = {"export", "runtime", "commands", "calibration", "trt_plugins", "samples", "bench"}
+
+
+def python_files() -> list[str]:
+    """Python files of the repository but tests and those of hidden folders."""
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+    skipped = {"tests", "docs", "build", "out", "dist"}
+    return sorted(
+        str(path)
+        for path in found
+        if path.parts[0] not in skipped and not any(part.startswith(".") for part in path.parts)
+    )
+
+
+FILES = python_files()
+
+
+def imports(file: str, *, lazy: bool) -> Iterator[tuple[str, int]]:
+    """``(dotted name, level)`` of every import; without ``lazy`` those run at import only."""
+
+    def walk(node: ast.AST) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, 0) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                names = [base] if base else [alias.name for alias in child.names]
+                yield from ((name, child.level) for name in names)
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not lazy:
+                continue
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            else:
+                yield from walk(child)
+
+    yield from walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+
+
+def inner(file: str) -> set[str]:
+    """Folders and files at the root of the package that a file imports, lazily or not."""
+    here = Path(file).parent.parts
+    found = set()
+    for name, level in imports(file, lazy=True):
+        if level:
+            path = (*here[: len(here) - (level - 1)], *filter(None, name.split(".")))
+            found.add(path[0])
+        elif name.split(".")[0] == "vtp":
+            found.add((*name.split("."), "__init__")[1])
+    return found
+
+
+def test_the_files_are_found() -> None:
+    assert {"cli.py", "errors.py", "runtime/bundle.py", "export/families/llava.py"} <= set(FILES)
+
+
+def test_importing_the_runtime_brings_few_packages(python_environment: dict[str, str]) -> None:
+    script = (
+        "import sys, json; before = set(sys.modules); import vtp.runtime\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(json.dumps(sorted(names - sys.stdlib_module_names)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=python_environment,
+    ).stdout
+    found = {name for name in json.loads(out) if not name.startswith("_")}
+    assert found <= ALLOWED, found - ALLOWED
+    assert {"vtp", "numpy", "PIL", "tokenizers"} <= found
+
+
+def test_importing_vtp_brings_nothing(python_environment: dict[str, str]) -> None:
+    script = "import sys, vtp, vtp.cli, vtp.errors; print('numpy' in sys.modules, 'click' in sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=python_environment,
+    ).stdout
+    assert out.split() == ["False", "False"]
+
+
+def test_help_and_list_do_not_import_the_heavy_packages(
+    python_environment: dict[str, str],
+) -> None:
+    for arguments in (["--help"], ["export", "--help"], ["list", "engines"], ["list", "presets"]):
+        script = (
+            "import sys; sys.argv[1:] = " + repr(arguments) + "\n"
+            "import vtp.cli\n"
+            "try: vtp.cli.main()\nexcept SystemExit: pass\n"
+            "print({'torch', 'transformers', 'onnx'} & set(sys.modules), file=sys.stderr)"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=python_environment,
+        )
+        assert found.stderr.strip() == "set()", arguments
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if Path(f).parts[0] in MAY_IMPORT])
+def test_arrows_point_downward(file: str) -> None:
+    folder = Path(file).parts[0]
+    allowed = MAY_IMPORT[folder] | {folder, "errors"}
+    if folder == "export":
+        allowed |= {"__version__"}
+    assert inner(file) <= allowed, inner(file) - allowed
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith("trt_plugins/")])
+def test_trt_plugins_import_numpy_only(file: str) -> None:
+    outside = {name.partition(".")[0] for name, level in imports(file, lazy=False) if not level}
+    assert outside - sys.stdlib_module_names <= {"numpy"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_heavy_packages_are_imported_where_they_belong(file: str) -> None:
+    folder = Path(file).parts[0]
+    everywhere = {name.partition(".")[0] for name, level in imports(file, lazy=True) if not level}
+    at_import = {name.partition(".")[0] for name, level in imports(file, lazy=False) if not level}
+    if folder not in ("export", "samples", "bench"):
+        assert not everywhere & HEAVY
+    if folder != "bench":
+        assert not at_import & ENGINES, "an engine is imported by the class that owns it"
+    if folder not in ("commands", "bench", "samples"):
+        assert not at_import & INTERFACE
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_within_the_package_are_relative(file: str) -> None:
+    folder = Path(file).parts[0]
+    absolute = [name for name, level in imports(file, lazy=True) if not level]
+    tops = {name.partition(".")[0] for name in absolute}
+    # Would load a second copy of a module, wherever the repository is on the path.
+    assert not tops & (FOLDERS | {"cli", "errors", "packages"})
+    if folder not in ("samples", "bench"):
+        assert "vtp" not in tops

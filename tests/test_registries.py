@@ -1,0 +1,97 @@
+"""Every row of every table of names: it imports, knows its own name, and stands in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from vtp.cli import COMMANDS, command
+from vtp.export.families import FAMILIES, make_family
+from vtp.export.methods import METHODS, method_class
+from vtp.export.methods.base import Method
+from vtp.export.presets import PRESETS
+from vtp.export.targets import TARGETS, make_target
+from vtp.runtime.engines import ENGINES, engine_class
+from vtp.runtime.engines.base import Engine
+
+TABLES: dict[str, Mapping[str, object]] = {
+    "methods": METHODS,
+    "families": FAMILIES,
+    "engines": ENGINES,
+    "targets": TARGETS,
+    "presets": PRESETS,
+}
+ROWS = [(table, name) for table, rows in TABLES.items() for name in rows]
+
+
+@pytest.fixture(scope="module")
+def readme(root: Path) -> str:
+    """The README's text."""
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods(name: str) -> None:
+    cls = method_class(name)
+    assert issubclass(cls, Method)
+    assert cls.name == name
+    assert cls.summary
+    assert cls().parameters() is not None
+    assert 0 < cls.default_keep <= 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name: str) -> None:
+    assert make_family(name).name == name
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines(name: str) -> None:
+    cls = engine_class(name)
+    assert issubclass(cls, Engine)
+    assert cls.name == name
+    assert cls.summary
+    assert set(cls.targets) <= set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets(name: str) -> None:
+    target = make_target(name)
+    assert target.name == name
+    assert any(name in engine_class(engine).targets for engine in ENGINES)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name: str) -> None:
+    preset = PRESETS[name]
+    assert preset.summary
+    folder = Path(preset.source)
+    assert (folder / "config.json").is_file() or preset.source.count("/") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands(name: str, readme: str) -> None:
+    assert command(name).name == name
+    assert f"vtp {name}" in readme
+
+
+@pytest.mark.parametrize(("table", "name"), ROWS)
+def test_every_name_stands_in_the_readme(readme: str, table: str, name: str) -> None:
+    assert f"`{name}`" in readme
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_row_with_its_paper(readme: str, name: str) -> None:
+    (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
+    paper = method_class(name).paper
+    assert paper is None or paper in row
+
+
+@pytest.mark.parametrize("table", ["methods", "families", "engines", "targets"])
+def test_every_file_of_a_table_is_a_row(root: Path, table: str) -> None:
+    """A file without a row would never be found."""
+    folder = root / ("runtime" if table == "engines" else "export") / table
+    modules = {str(row).partition(":")[0] for row in TABLES[table].values()}
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "base"} == modules
