@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from .decoder import KVCache
+from .loaded import LoadedBundle
 from .result import Result, Timings
 from .sampling import Sampler
 from .vision import Seen
-
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
 
 
 @dataclass
@@ -52,14 +49,14 @@ class Answer(Iterator[str]):
     """
 
     def __init__(
-        self, pipeline: Pipeline, cache: KVCache, sampler: Sampler, turn: Turn, memory: Memory
+        self, loaded: LoadedBundle, cache: KVCache, sampler: Sampler, turn: Turn, memory: Memory
     ) -> None:
-        self._pipeline = pipeline
+        self._loaded = loaded
         self._cache = cache
         self._sampler = sampler
         self._turn = turn
         self._memory = memory
-        self._eos = pipeline.bundle.manifest.generation.eos
+        self._eos = loaded.bundle.manifest.generation.eos
         self._tokens = memory.tokens = [turn.first]
         self._decode_ms = 0.0
         self._result: Result | None = None
@@ -83,8 +80,8 @@ class Answer(Iterator[str]):
         return self._result or self._make_result()
 
     def _generate(self) -> Iterator[str]:
-        text = self._pipeline.text.stream()
-        loop = self._pipeline.decoder.decode(self._cache) if self._turn.limit > 1 else None
+        text = self._loaded.text.stream()
+        loop = self._loaded.decoder.decode(self._cache) if self._turn.limit > 1 else None
         token = self._turn.first
         while True:
             self._memory.pending = [] if token in self._eos else [token]
@@ -103,14 +100,14 @@ class Answer(Iterator[str]):
         turn, seen = self._turn, self._turn.seen
         kept = seen.embeds.shape[1] if seen else 0
         return Result(
-            text=self._pipeline.text.decode(self._tokens),
+            text=self._loaded.text.decode(self._tokens),
             tokens=tuple(self._tokens),
             finished="eos" if self._tokens[-1] in self._eos else "length",
             kept=tuple(seen.kept) if seen else (),
             scores=tuple(seen.scores) if seen and seen.scores is not None else (),
             prompt_tokens=turn.read,
             image_tokens=kept * turn.images,
-            image_tokens_before=self._pipeline.bundle.manifest.plan.tokens * turn.images,
+            image_tokens_before=self._loaded.bundle.manifest.plan.tokens * turn.images,
             cache_tokens=self._cache.length,
             cache_bytes=self._cache.nbytes,
             timings=Timings(

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ContextTooLong, ImageCountMismatch, SamplingInvalid
 from .answer import Answer, Memory, Turn
 from .decoder import KVCache
 from .images import load_image
+from .loaded import LoadedBundle
 from .plan import Keep
 from .result import Result
 from .sampling import Sampler
 from .splice import splice
-
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,15 @@ class Chat:
     """Several turns; what was read once stays in the cache.
 
     Args:
-        pipeline: the loaded bundle.
+        loaded: the bundle on its engine.
         capacity: most tokens of the conversation; None sizes the cache to the first turn alone.
     """
 
-    def __init__(self, pipeline: Pipeline, capacity: int | None) -> None:
-        context = pipeline.bundle.manifest.language.context
+    def __init__(self, loaded: LoadedBundle, capacity: int | None) -> None:
+        context = loaded.bundle.manifest.language.context
         if capacity is not None and not 1 <= capacity <= context:
             raise ContextTooLong(capacity, context, "the model's context")
-        self._pipeline = pipeline
+        self._loaded = loaded
         self._capacity = capacity
         self._cache: KVCache | None = None
         self._memory = Memory()
@@ -62,10 +60,10 @@ class Chat:
         """Ask; iterate over the text as it comes, then read ``.result``."""
         started = perf_counter()
         settings = settings or Settings()
-        pipeline, manifest = self._pipeline, self._pipeline.bundle.manifest
+        loaded, manifest = self._loaded, self._loaded.bundle.manifest
         sampler = _sampler(settings, manifest.generation)
         keep = manifest.plan.count(settings.keep)
-        images = _images(image, pipeline.max_pixels)
+        images = _images(image, loaded.max_pixels)
         tokens = self._tokens(prompt, len(images))
         places = tokens.count(manifest.prompt.image_token_id)
         if places != len(images):
@@ -75,12 +73,12 @@ class Chat:
         cache, new = self._room(read, settings.max_new_tokens)
         pixels = manifest.preprocessing(images) if images else None
         preprocessed = perf_counter()
-        seen = pipeline.vision(pixels, keep) if pixels is not None else None
+        seen = loaded.vision(pixels, keep) if pixels is not None else None
         looked = perf_counter()
         embeds = splice(
-            pipeline.decoder, tokens, manifest.prompt.image_token_id, seen.embeds if seen else None
+            loaded.decoder, tokens, manifest.prompt.image_token_id, seen.embeds if seen else None
         )
-        logits = pipeline.decoder.prefill(embeds, cache)
+        logits = loaded.decoder.prefill(embeds, cache)
         filled = perf_counter()
         first = sampler(logits)
         self._cache = cache
@@ -95,11 +93,11 @@ class Chat:
             prefill_ms=(filled - looked) * 1e3,
             ttft_ms=(perf_counter() - started) * 1e3,
         )
-        return Answer(pipeline, cache, sampler, turn, self._memory)
+        return Answer(loaded, cache, sampler, turn, self._memory)
 
     def _tokens(self, prompt: str, images: int) -> list[int]:
         """Token ids of this turn, one image token for each image."""
-        layout, text = self._pipeline.bundle.manifest.prompt, self._pipeline.text
+        layout, text = self._loaded.bundle.manifest.prompt, self._loaded.text
         turn = layout.render_turn(prompt, images, first=self._cache is None)
         if self._cache is None:
             return text.encode(turn)
@@ -108,7 +106,7 @@ class Chat:
 
     def _room(self, read: int, max_new_tokens: int | None) -> tuple[KVCache, int]:
         """The cache, with room for this turn, and how many tokens may be generated."""
-        manifest = self._pipeline.bundle.manifest
+        manifest = self._loaded.bundle.manifest
         if max_new_tokens is not None and max_new_tokens < 1:
             raise SamplingInvalid("max_new_tokens", max_new_tokens, "a count of at least 1")
         context = manifest.language.context
@@ -123,7 +121,7 @@ class Chat:
             return self._cache, new
         # The last token generated is never read again, so it needs no place.
         capacity = self._capacity or read + new - 1
-        return KVCache(self._pipeline.decoder, capacity), new
+        return KVCache(self._loaded.decoder, capacity), new
 
 
 def _images(image: Any, max_pixels: int) -> list[Any]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import ManifestInvalid
 from .answer import Answer
-from .bundle import TOKENIZER, Bundle
+from .bundle import Bundle
 from .chat import Chat, Settings
-from .decoder import Decoder
-from .engines import make_engine
 from .images import DEFAULT_MAX_PIXELS
+from .loaded import LoadedBundle
 from .plan import Keep
 from .result import Result
-from .text import Text
-from .vision import Vision
 
 
 def load(
@@ -45,36 +41,8 @@ def load(
     return Pipeline(Bundle(path), engine, threads, target, max_pixels, verify)
 
 
-class Pipeline:
-    """A bundle on an engine; made by ``load``."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        engine: str,
-        threads: int | None,
-        target: str | None,
-        max_pixels: int,
-        verify: bool,
-    ) -> None:
-        self.bundle = bundle
-        manifest = bundle.manifest
-        self.engine = make_engine(engine, manifest.targets(), threads)
-        wanted = [target] if target else self.engine.targets
-        carried = [name for name in wanted if name in manifest.targets()]
-        if not carried:
-            raise ManifestInvalid("graphs", f"there is no graph for target {wanted[0]!r}")
-        self.target = carried[0]
-        if verify:
-            bundle.verify(self.target)
-        self.text = Text(bundle.file(TOKENIZER))
-        self.max_pixels = max_pixels
-        self.vision = Vision(self.engine, bundle, self._load("vision"))
-        self.decoder = Decoder(self.engine, bundle, self._load("language.0"))
-
-    def _load(self, name: str) -> Any:
-        record = self.bundle.manifest.graph(name, self.target)
-        return self.engine.load(self.bundle.file(record.file))
+class Pipeline(LoadedBundle):
+    """A bundle on an engine, to be asked questions; made by ``load``."""
 
     def chat(self, capacity: int | None = None) -> Chat:
         """A conversation of several turns over one KV cache.

@@ -1,0 +1,52 @@
+"""A bundle with its graphs loaded on an engine: what answering needs."""
+
+from __future__ import annotations
+
+from ..errors import ManifestInvalid
+from .bundle import TOKENIZER, Bundle
+from .decoder import Decoder
+from .engines import make_engine
+from .engines.base import Graph
+from .text import Text
+from .vision import Vision
+
+
+class LoadedBundle:
+    """The parts of a bundle, ready to run.
+
+    Args:
+        bundle: the bundle.
+        engine: name of an engine, or ``auto``.
+        threads: CPU threads; None lets the engine choose.
+        target: flavour of graph; None takes the engine's best that the bundle carries.
+        max_pixels: most pixels of an input image.
+        verify: compare every file with its sha256 first.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str,
+        threads: int | None,
+        target: str | None,
+        max_pixels: int,
+        verify: bool,
+    ) -> None:
+        self.bundle = bundle
+        manifest = bundle.manifest
+        self.engine = make_engine(engine, manifest.targets(), threads)
+        wanted = [target] if target else self.engine.targets
+        carried = [name for name in wanted if name in manifest.targets()]
+        if not carried:
+            raise ManifestInvalid("graphs", f"there is no graph for target {wanted[0]!r}")
+        self.target = carried[0]
+        if verify:
+            bundle.verify(self.target)
+        self.text = Text(bundle.file(TOKENIZER))
+        self.max_pixels = max_pixels
+        self.vision = Vision(self.engine, bundle, self._load("vision"))
+        self.decoder = Decoder(self.engine, bundle, self._load("language.0"))
+
+    def _load(self, name: str) -> Graph:
+        record = self.bundle.manifest.graph(name, self.target)
+        return self.engine.load(self.bundle.file(record.file))
