@@ -13,8 +13,8 @@ _WIDTH = 100
 _HEAD = """\
 # The command line
 
-stdout is data, stderr is progress and errors. An error is one line that begins with `Error:` and exits
-with status 1; wrong usage exits with 2. `vtp-export` is `vtp export` under a name of its own.
+stdout is data, stderr is progress and errors. An error is one line that begins with `Error:` and
+exits with status 1; wrong usage exits with 2. `vtp-export` is `vtp export` by another name.
 
 <!-- Made by docs/make_cli.py from the help of the commands. -->
 """

@@ -26,7 +26,7 @@ from .scenes import questions
 from .selection import kept_count, select
 from .tower_stage import pixel_values, run_tower
 
-_MODES = {"all": 0.15, "cls": 0.5, "random": 0.2, "uniform": 0.15}
+_MODES = {"all": 0.15, "cls": 0.65, "random": 0.1, "uniform": 0.1}
 """Selection -> share of the steps."""
 
 _LOWEST_KEEP, _HIGHEST_KEEP = 0.04, 0.6
@@ -151,7 +151,9 @@ def train_language(
         mode, taken, packed = language_batch(config, tokenizer, features, scores, step)
         with torch.autocast("cpu", torch.bfloat16):
             logits, wanted = answer_logits(model, taken, packed)
-            loss = F.cross_entropy(logits, wanted)
+            shares = packed.shares[packed.labels >= 0]
+            each = F.cross_entropy(logits, wanted, reduction="none")
+            loss = (each * shares).sum() / shares.sum()
         loss.backward()
         optimisers.step(step)
         recent.setdefault(mode, []).append(loss.item())

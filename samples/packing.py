@@ -25,6 +25,8 @@ class Packed:
     """(batch, length) ids after the image tokens."""
     labels: torch.Tensor
     """(batch, length): the id wanted at the next position, -100 where nothing is learned."""
+    shares: torch.Tensor
+    """(batch, length) float32: 1 / sqrt(tokens of the answer), so that long answers do not rule."""
     positions: torch.Tensor
     """(batch, lead + kept + length)."""
     mask: torch.Tensor
@@ -70,6 +72,10 @@ def pack(tokenizer: Tokenizer, batch: list[list[list[tuple[str, str]]]], kept: i
         ]
     )
     ids_, labels_, offsets_, segments_ = torch.from_numpy(filled).unbind(1)
+    learned = labels_ >= 0
+    # The turns of one conversation count as one answer: near enough for a weight.
+    same = (segments_[:, :, None] == segments_[:, None, :]) & learned[:, None, :]
+    shares = same.sum(-1).clamp(min=1).float().rsqrt() * learned
     front = torch.arange(lead).expand(len(rows), -1)
     mask = torch.ones(lead + length, lead + length, dtype=torch.bool).tril()
     mask = mask.expand(len(rows), -1, -1).clone()
@@ -78,6 +84,7 @@ def pack(tokenizer: Tokenizer, batch: list[list[list[tuple[str, str]]]], kept: i
         prefix=torch.tensor(prefix),
         ids=ids_,
         labels=labels_,
+        shares=shares,
         positions=torch.cat([front, lead + offsets_], 1),
         mask=mask[:, None],
     )

@@ -143,9 +143,7 @@ def start_vtp() -> Iterator[StartCommand]:
     """``python -m vtp`` in a process of its own, which ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(
-        *arguments: str | Path, env: dict[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "vtp", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -282,8 +280,17 @@ def source_files() -> list[str]:
 def package_index() -> None:
     """Skips where pip cannot install from its package index."""
     answer = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps",
-         "--quiet", "setuptools>=77"],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--no-deps",
+            "--quiet",
+            "setuptools>=77",
+        ],
         capture_output=True,
         text=True,
         check=False,

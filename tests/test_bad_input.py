@@ -149,7 +149,9 @@ def test_a_model_file_that_is_broken(
     assert name in vtp("export", model, "--out", out).error()
 
 
-@pytest.mark.parametrize("template", ["{% if %}", "{{ raise_exception('no') }}", "fixed", "{{ 1/0 }}"])
+@pytest.mark.parametrize(
+    "template", ["{% if %}", "{{ raise_exception('no') }}", "fixed", "{{ 1/0 }}"]
+)
 def test_a_chat_template_that_cannot_be_used(
     vtp: Any, out: Path, model: Path, template: str
 ) -> None:
@@ -262,9 +264,7 @@ def test_weights_of_another_shape_than_the_configuration(
 
 
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/hostname", "gone.safetensors"])
-def test_shards_that_are_missing_or_elsewhere(
-    vtp: Any, out: Path, model: Path, shard: str
-) -> None:
+def test_shards_that_are_missing_or_elsewhere(vtp: Any, out: Path, model: Path, shard: str) -> None:
     shutil.copy(model / "model.safetensors", model.parent / "outside.safetensors")
     index = {"weight_map": {"language_model.lm_head.weight": shard}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -311,9 +311,7 @@ KEEPS = ["0", "0.0", "1.5", "-0.1", "-3", "nan", "inf", "17", "much", "", "1e400
 
 
 @pytest.mark.parametrize("keep", KEEPS)
-def test_a_keep_out_of_range_at_export(
-    vtp: Any, out: Path, random_llava: Path, keep: str
-) -> None:
+def test_a_keep_out_of_range_at_export(vtp: Any, out: Path, random_llava: Path, keep: str) -> None:
     message = vtp("export", random_llava, f"--keep={keep}", "--out", out).error()
     assert "out of range" in message
     assert "a ratio above 0 and up to 1.0" in message
@@ -514,9 +512,7 @@ BAD_IMAGES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_file_that_is_no_usable_image(
-    ask: Callable[..., str], tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_is_no_usable_image(ask: Callable[..., str], tmp_path: Path, name: str) -> None:
     content, problem = BAD_IMAGES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -689,7 +685,13 @@ def test_a_file_that_is_a_link_out_of_the_bundle(vtp: Any, bundle: Path, name: s
 
 @pytest.mark.parametrize(
     "location",
-    ["/etc/hostname", "../weights.safetensors", "tokenizer.json", "link.safetensors", "./weights.safetensors"],
+    [
+        "/etc/hostname",
+        "../weights.safetensors",
+        "tokenizer.json",
+        "link.safetensors",
+        "./weights.safetensors",
+    ],
 )
 @pytest.mark.parametrize("graph", ["vision.ort.onnx", "language.0.ort.onnx"])
 def test_a_graph_that_takes_weights_from_elsewhere(

@@ -56,9 +56,9 @@ def imports(file: str, *, lazy: bool) -> Iterator[tuple[str, int]]:
                 base = child.module or ""
                 names = [base] if base else [alias.name for alias in child.names]
                 yield from ((name, child.level) for name in names)
-            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and not lazy:
-                continue
-            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            elif (not lazy and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))) or (
+                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            ):
                 continue
             else:
                 yield from walk(child)
@@ -102,7 +102,10 @@ def test_importing_the_runtime_brings_few_packages(python_environment: dict[str,
 
 
 def test_importing_vtp_brings_nothing(python_environment: dict[str, str]) -> None:
-    script = "import sys, vtp, vtp.cli, vtp.errors; print('numpy' in sys.modules, 'click' in sys.modules)"
+    script = (
+        "import sys, vtp, vtp.cli, vtp.errors\n"
+        "print('numpy' in sys.modules, 'click' in sys.modules)"
+    )
     out = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

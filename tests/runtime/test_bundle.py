@@ -71,7 +71,7 @@ def test_an_embedding_table_of_another_shape(bundle: Path, random_bundle: Path) 
         data = manifest_of(random_bundle)
         data["language"][key] = value
         (bundle / "manifest.json").write_text(json.dumps(data))
-        with pytest.raises(BundleCorrupted, match="embedding table|no readable tensor"):
+        with pytest.raises(BundleCorrupted, match=r"embedding table|no readable tensor"):
             Bundle(bundle).embedding_table()
 
 
@@ -133,8 +133,7 @@ def test_a_link_to_itself_is_refused(
 def test_any_name_is_inside_or_refused(random_bundle: Path, name: str) -> None:
     try:
         path = Bundle.file(Bundle(random_bundle), name)
-    except UnsafePath as error:
-        assert "every file of a bundle must lie inside it" in str(error)
+    except UnsafePath:
         return
     assert path.resolve().is_relative_to(random_bundle.resolve())
     assert path.exists() in (True, False)
@@ -226,8 +225,8 @@ def test_a_manifest_that_lies_answers_or_is_an_error_of_ours(
         pipeline = load(bundle, threads=1)
         pipeline.generate(scene, "what?", max_new_tokens=2)
         replay(pipeline)
-    except VtpError as error:
-        assert str(error)
+    except VtpError:
+        pass  # refused, and not with a traceback
 
 
 @given(st.data())

@@ -120,7 +120,9 @@ def test_every_place_where_onnx_has_a_tensor(tmp_path: Path, way: str) -> None:
 
 
 def test_the_ways_are_those_that_onnx_is_known_for() -> None:
-    assert {"graph.initializer", "graph.node.attribute.t", "functions.node.attribute.t"} <= set(WAYS)
+    assert {"graph.initializer", "graph.node.attribute.t", "functions.node.attribute.t"} <= set(
+        WAYS
+    )
 
 
 @given(st.binary(max_size=200))
@@ -156,8 +158,7 @@ def refuses_or_reads(path: Path, data: bytes) -> None:
         proto = None
     try:
         found = external_locations(path)
-    except BundleCorrupted as error:
-        assert "'m.onnx' is no ONNX graph" in str(error)
+    except BundleCorrupted:
         return
     if proto is not None:
         assert locations(proto) <= found

@@ -39,8 +39,7 @@ def read_all(path: Path) -> bool:
         file = TensorFile(path)
         for name in file.names():
             np.asarray(file.tensor(name)).sum()
-    except BundleCorrupted as error:
-        assert path.name in str(error)
+    except BundleCorrupted:
         return False
     return True
 
@@ -77,7 +76,7 @@ def test_a_tensor_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(BundleCorrupted, match="'none.safetensors' is missing"):
+    with pytest.raises(BundleCorrupted, match=r"'none\.safetensors' is missing"):
         TensorFile(tmp_path / "none.safetensors")
     with pytest.raises(BundleCorrupted):
         TensorFile(tmp_path)

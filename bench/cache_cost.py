@@ -1,0 +1,72 @@
+"""The cost of cache capacity in each target: ``python -m vtp.bench.cache_cost BUNDLE``.
+
+A prompt of 100 tokens and one decoded token, in caches of growing capacity. Target ``ort`` pays for
+the rows that are filled, target ``onnx`` (in ONNX Runtime) for the whole capacity. Prints medians
+with the minimum in brackets, milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from ..runtime import Pipeline, load
+from ..runtime.decoder import KVCache
+from ..runtime.splice import splice
+
+PROMPT = 100
+CAPACITIES = (128, 512, 2048)
+
+
+def _time(run: Callable[[], object], repeat: int) -> str:
+    run()
+    times = []
+    for _ in range(repeat):
+        started = perf_counter()
+        run()
+        times.append((perf_counter() - started) * 1e3)
+    return f"{median(times):.2f} ({min(times):.2f})"
+
+
+def measure(pipeline: Pipeline, capacity: int, repeat: int) -> tuple[str, str]:
+    """Prefill of ``PROMPT`` tokens, and one decode step after it."""
+    decoder = pipeline.decoder
+    cache = KVCache(decoder, capacity)
+    embeds = splice(decoder, [5] * PROMPT, image_token=-1, images=None)
+
+    def prefill() -> None:
+        cache.length = 0
+        decoder.prefill(embeds, cache)
+
+    loop = decoder.decode(cache)
+
+    def step() -> None:
+        cache.length = PROMPT
+        loop.step(5)
+
+    return _time(prefill, repeat), _time(step, repeat)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--repeat", type=int, default=50)
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    print("| capacity | target | prefill of 100 tokens, ms | decode, ms |\n|---|---|---|---|")
+    pipelines = {
+        target: load(options.bundle, "cpu", target=target, threads=options.threads)
+        for target in ("ort", "onnx")
+    }
+    for capacity in CAPACITIES:
+        for target, pipeline in pipelines.items():
+            prefill, decode = measure(pipeline, capacity, options.repeat)
+            print(f"| {capacity} | {target} | {prefill} | {decode} |")
+
+
+if __name__ == "__main__":
+    main()
