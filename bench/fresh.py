@@ -55,9 +55,7 @@ def _ours(folder: Path, threads: int, steps: int, keep: float) -> Any:
     pipe = load(folder, "cpu", threads=threads)
     image = load_image(folder / pipe.bundle.manifest.golden.image)
     question = pipe.bundle.manifest.golden.prompt
-    return lambda: len(
-        pipe.generate(image, question, keep=keep, max_new_tokens=steps).tokens
-    )
+    return lambda: len(pipe.generate(image, question, keep=keep, max_new_tokens=steps).tokens)
 
 
 def _hugging_face(folder: Path, threads: int, steps: int) -> Any:

@@ -20,6 +20,9 @@ TARGETS = {
 }
 """How many times faster than Hugging Face at keep 1.0."""
 
+TTFT_TARGETS = {"real": 1.10}
+"""TTFT over vision and prefill at keep 0.1; in ``tiny`` both are short beside reading the image."""
+
 
 def ratios(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Hugging Face's median over ours, by step and keep."""
@@ -42,7 +45,9 @@ def targets(results: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     parts = times["ours vision 0.1"]["median"] + times["ours prefill 0.1"]["median"]
     ttft = times["ours ttft 0.1"]["median"]
-    rows.append(_row("TTFT over vision + prefill at keep 0.1", ttft / parts, "<=", 1.10))
+    if results["model"] in TTFT_TARGETS:
+        limit = TTFT_TARGETS[results["model"]]
+        rows.append(_row("TTFT over vision + prefill at keep 0.1", ttft / parts, "<=", limit))
     share = 100 * results["selection_ms"] / ttft
     rows.append(_row("selection, % of TTFT at keep 0.1", share, "<=", 1.0))
     rows.append(_row("import vtp.runtime, s", results["import_s"]["median"], "<=", 0.3))
@@ -111,9 +116,7 @@ def _loads(results: dict[str, Any]) -> str:
     lines = [_line(head), _line(["---"] * len(head))]
     for name, values in results["fresh"].items():
         sizes = [f"{values[key] / 1e9:.2f}" for key in ("loaded_rss", "peak_rss")]
-        lines.append(
-            _line([name, f"{values['load_s']:.2f}", f"{values['answer_s']:.2f}", *sizes])
-        )
+        lines.append(_line([name, f"{values['load_s']:.2f}", f"{values['answer_s']:.2f}", *sizes]))
     imported = results["import_s"]
     note = f"`import vtp.runtime`: {imported['median']:.3f} s ({imported['min']:.3f} to "
     note += f"{imported['max']:.3f}) more than starting Python."

@@ -35,8 +35,9 @@ def selection_ms(vision_graph: Path, keep: int, threads: int, repeat: int = 50) 
     feeds = {
         value.name: np.array([keep])
         if value.name == "keep"
-        else random.standard_normal([d if isinstance(d, int) else 1 for d in value.shape or ()])
-        .astype(np.float32)
+        else random.standard_normal(
+            [d if isinstance(d, int) else 1 for d in value.shape or ()]
+        ).astype(np.float32)
         for value in inputs
     }
     times = []

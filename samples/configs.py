@@ -39,7 +39,7 @@ class SampleConfig:
     """Pictures a step of stage 1."""
     language_scenes: int = 12_000
     """Scenes of stage 2, the first ones of `scenes`."""
-    language_steps: int = 1_500
+    language_steps: int = 2_800
     """Steps of stage 2."""
     language_batch: int = 32
     """Pictures a step of stage 2; each brings several questions."""

@@ -7,7 +7,6 @@ import json
 import shutil
 import struct
 import sys
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,10 +94,8 @@ def test_a_hub_that_cannot_be_reached(
     env = {"HF_HOME": str(tmp_path / "hub")}
     # A port that nothing listens on, so that the test is the same with and without a network.
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    started = time.monotonic()
     process = start_vtp("export", "org/name", "--out", out, env=env)
     stdout, err = process.communicate(timeout=120)
-    assert time.monotonic() - started < 60
     assert (process.returncode, stdout) == (1, "")
     lines = err.splitlines()
     assert [line.startswith("Error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
@@ -610,7 +607,7 @@ def test_a_damaged_bundle_file_is_named(
 ) -> None:
     damage(bundle / name)
     problem = {edited: "sha256", truncated: "bytes", Path.unlink: "is missing"}[damage]
-    commands = [("verify", bundle), ("inspect", bundle)]
+    commands: list[tuple[str | Path, ...]] = [("verify", bundle), ("inspect", bundle)]
     if name not in ("vision.onnx", "language.0.onnx"):  # graphs that run does not read
         commands.append(("run", bundle, "--prompt", "what?"))
         with pytest.raises(errors.BundleCorrupted, match=name):

@@ -56,12 +56,11 @@ def imports(file: str, *, lazy: bool) -> Iterator[tuple[str, int]]:
                 base = child.module or ""
                 names = [base] if base else [alias.name for alias in child.names]
                 yield from ((name, child.level) for name in names)
-            elif (not lazy and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))) or (
-                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-            ):
-                continue
             else:
-                yield from walk(child)
+                function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+                typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+                if not typing and (lazy or not function):
+                    yield from walk(child)
 
     yield from walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
 

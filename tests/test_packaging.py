@@ -25,7 +25,8 @@ UNSHIPPED = {"tests", "bench", "docs", "build", "out", "dist"}
 @pytest.fixture(scope="module")
 def project(root: Path) -> dict[str, Any]:
     """pyproject.toml."""
-    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    data: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,9 @@ def test_the_wheel_says_what_it_is(wheel: Path, project: dict[str, Any]) -> None
         scripts = file.read(name).decode()
     assert metadata["Name"] == "vtp-toolkit"
     assert metadata["Version"] == vtp.__version__
-    assert set(metadata.get_all("Provides-Extra")) == {*project["project"]["optional-dependencies"]}
-    base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        *project["project"]["optional-dependencies"]
+    }
+    base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(base) == sorted(project["project"]["dependencies"])
     assert "vtp = vtp.cli:main\nvtp-export = vtp.cli:main_export" in scripts
