@@ -89,7 +89,8 @@ def _guard(name: str, run: Any) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit("Interrupted.")
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
     except VtpError as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
     except BrokenPipeError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -88,27 +91,55 @@ class Bundle:
             BundleCorrupted: naming the first file that differs.
             UnsafePath: a graph takes its weights from elsewhere than the bundle's weight file.
         """
+        with self.verified(target):
+            pass
+
+    @contextmanager
+    def verified(self, target: str | None = None) -> Iterator[None]:
+        """Do as ``verify``, but compute the weight file's long sha256 while the block runs.
+
+        All other files are checked before the block; what is wrong with the weights is raised when
+        it ends, in place of any error of the block's own.
+        """
+        weights = self.manifest.weights
         for record in self.records():
-            if isinstance(record, GraphRecord) and target not in (None, record.target):
-                continue
-            problem = self.problem(record)
-            if problem is not None:
-                raise problem
+            other_target = isinstance(record, GraphRecord) and target not in (None, record.target)
+            if not other_target and record is not weights:
+                self._refuse(self.problem(record))
+        self._refuse(self._wrong_size(weights))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            checking = pool.submit(self.problem, weights)
+            try:
+                yield
+            finally:
+                self._refuse(checking.result())
+
+    @staticmethod
+    def _refuse(problem: BundleError | None) -> None:
+        if problem is not None:
+            raise problem
 
     def problem(self, record: FileRecord | GraphRecord) -> BundleError | None:
         """What is wrong with a file, if anything: missing, changed, or pointing elsewhere."""
+        wrong_size = self._wrong_size(record)
+        if wrong_size is not None:
+            return wrong_size
         path = self.file(record.file)
-        if not path.is_file():
-            return BundleCorrupted(record.file, "is missing")
-        size = path.stat().st_size
-        if size != record.bytes:
-            return BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
         if _sha256(path) != record.sha256:
             return BundleCorrupted(record.file, "has another sha256 than the manifest says")
         if isinstance(record, GraphRecord):
             for location in external_locations(path):
                 if location != self.manifest.weights.file:
                     return UnsafePath(location, "is not the bundle's weight file")
+        return None
+
+    def _wrong_size(self, record: FileRecord | GraphRecord) -> BundleError | None:
+        path = self.file(record.file)
+        if not path.is_file():
+            return BundleCorrupted(record.file, "is missing")
+        size = path.stat().st_size
+        if size != record.bytes:
+            return BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
         return None
 
     def embedding_table(self) -> np.ndarray:

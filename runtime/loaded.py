@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from ..errors import ManifestInvalid
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
@@ -20,7 +22,7 @@ class LoadedBundle:
         threads: CPU threads; None lets the engine choose.
         target: flavour of graph; None takes the engine's best that the bundle carries.
         max_pixels: most pixels of an input image.
-        verify: compare every file with its sha256 first.
+        verify: compare every file with its sha256; one that differs is refused.
     """
 
     def __init__(
@@ -40,13 +42,12 @@ class LoadedBundle:
         if not carried:
             raise ManifestInvalid("graphs", f"there is no graph for target {wanted[0]!r}")
         self.target = carried[0]
-        if verify:
-            bundle.verify(self.target)
-        self.text = Text(bundle.file(TOKENIZER))
         self.max_pixels = max_pixels
-        self.vision = Vision(self.engine, bundle, self._load("vision"))
-        self.decoder = Decoder(self.engine, bundle, self._load("language.0"))
+        with bundle.verified(self.target) if verify else nullcontext():
+            self.text = Text(bundle.file(TOKENIZER))
+            self.vision = Vision(self.engine, bundle, self._load("vision", followed=True))
+            self.decoder = Decoder(self.engine, bundle, self._load("language.0"))
 
-    def _load(self, name: str) -> Graph:
+    def _load(self, name: str, followed: bool = False) -> Graph:
         record = self.bundle.manifest.graph(name, self.target)
-        return self.engine.load(self.bundle.file(record.file))
+        return self.engine.load(self.bundle.file(record.file), followed)

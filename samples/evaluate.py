@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import vtp
 
@@ -25,34 +25,42 @@ MAX_NEW_TOKENS = 40
 
 
 def accuracy(
-    pipe: Any, samples: Sequence[Sample], keep: float, *, max_new_tokens: int = MAX_NEW_TOKENS
+    pipe: vtp.Pipeline, samples: Sequence[Sample], keep: float, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> dict[str, float]:
-    """Share of right answers by kind, and under "average" the mean over `SHORT_KINDS`.
+    """Share of right answers by kind, under "average" the mean over `SHORT_KINDS`.
 
-    `pipe` is what `vtp.load` returns.
+    Under "tokens" and "ttft_ms" the image tokens kept and the median time to the first token.
     """
     right: dict[str, list[bool]] = {}
+    waits: list[float] = []
+    tokens = 0
     for sample in samples:
         result = pipe.generate(
             sample.image, sample.question, keep=keep, max_new_tokens=max_new_tokens
         )
+        waits.append(result.timings.ttft_ms)
+        tokens = result.image_tokens
         right.setdefault(sample.kind, []).append(same_answer(result.text, sample.answer))
     by_kind = {kind: sum(hits) / len(hits) for kind, hits in right.items()}
     short = [by_kind[kind] for kind in SHORT_KINDS if kind in by_kind]
-    return {"average": sum(short) / len(short), **by_kind} if short else by_kind
+    measured = {"tokens": tokens, "ttft_ms": median(waits), **by_kind}
+    return {"average": sum(short) / len(short), **measured} if short else measured
 
 
 def tables(figures: dict[str, dict[float, dict[str, float]]]) -> str:
-    """Two markdown tables: averages by keep and bundle, then every kind of question.
+    """Two markdown tables: averages by keep and bundle with time, then every kind of question.
 
     `figures` is bundle name -> keep -> kind -> share.
     """
     names = list(figures)
     keeps = list(next(iter(figures.values())))
-    lines = ["| keep | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [f"| keep | image tokens | {' | '.join(names)} | first token after, ms |"]
+    lines.append("|---" * (len(names) + 3) + "|")
     for keep in keeps:
         cells = [f"{100 * figures[name][keep]['average']:.1f}" for name in names]
-        lines.append(f"| {keep:g} | " + " | ".join(cells) + " |")
+        first = figures[names[0]][keep]
+        cells = [f"{keep:g}", f"{first['tokens']:g}", *cells, f"{first['ttft_ms']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     kinds = [k for k in ("average", *KINDS) if k in figures[names[0]][keeps[0]]]
     lines += ["", "| keep | bundle | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 2) + "|"]
     for keep in keeps:

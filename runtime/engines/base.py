@@ -82,8 +82,13 @@ class Engine(ABC):
         """A new buffer, its content undefined."""
 
     @abstractmethod
-    def load(self, path: Path) -> Graph:
+    def load(self, path: Path, followed: bool = False) -> Graph:
         """Load a graph file.
+
+        Args:
+            path: the file.
+            followed: another graph runs right after this one; its workers should not wait for
+                more work meanwhile.
 
         Raises:
             EngineUnavailable: the engine does not take the graph.

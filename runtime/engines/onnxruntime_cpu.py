@@ -104,9 +104,13 @@ class OnnxRuntimeCpu(Engine):
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return _HostBuffer(self._ort, shape, dtype)
 
-    def load(self, path: Path) -> Graph:
+    def load(self, path: Path, followed: bool = False) -> Graph:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._threads or 0
+        if followed:
+            # Each session has threads of its own, which spin for a while after a run, and would
+            # take the cores from the session that runs next.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(
