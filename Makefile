@@ -3,7 +3,7 @@
 # make lint    formatting, lint, types
 # make bench   this runtime against Hugging Face transformers (several minutes; real size: see docs)
 #
-# Needs Python 3.10 or later with venv and pip. If pip would bring the CUDA build of torch, these
+# Needs Python 3.11 or later with venv and pip. If pip would bring the CUDA build of torch, these
 # targets stop before downloading it and say how to name an index that has the CPU build.
 
 PYTHON ?= python3

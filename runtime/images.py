@@ -109,7 +109,7 @@ def load_image(
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         label = name or (path if len(path) <= 200 else f"{path[:200]}...")
-        if Path(path).is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on impossible names
             raise ImageUnreadable(label, "it is a folder; give the path of an image file")
         try:
             file = Path(path).open("rb")  # noqa: SIM115

@@ -138,6 +138,10 @@ class StartCommand(Protocol):
     ) -> subprocess.Popen[str]: ...
 
 
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start_vtp() -> Iterator[StartCommand]:
     """``python -m vtp`` in a process of its own, which ends with the test."""
@@ -150,6 +154,8 @@ def start_vtp() -> Iterator[StartCommand]:
             stderr=subprocess.PIPE,
             text=True,
             env=child_environment() | (env or {}),
+            # Where the tests run in the background, SIGINT comes down to them ignored.
+            preexec_fn=_default_interrupt,
         )
         started.append(process)
         return process

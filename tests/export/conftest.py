@@ -110,7 +110,8 @@ def exported(
         key = (variant, method, *parameters.items())
         if key not in made:
             out = tmp_path_factory.mktemp("bundle") / f"{variant}-{method}"
-            options = ExportOptions(method=method, parameters=parameters, keep=0.25)
+            keep = None if method == "none" else 0.25
+            options = ExportOptions(method=method, parameters=parameters, keep=keep)
             export_model(str(llava(variant)), out, options)
             made[key] = out
         return made[key]
