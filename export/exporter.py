@@ -238,7 +238,9 @@ class _Export:
             cases.append(
                 reference(model, parts, self.method, pixels, prompt, layout.image_token_id, keep)
             )
-        save_file(dict(golden_tensors(cases)), self.folder / "golden.safetensors")
+        tensors = self.folder / "golden.safetensors"
+        save_file(dict(golden_tensors(cases)), tensors)
+        tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
         golden = Golden(
             image="golden.png",
             prompt=PROMPT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputExists
@@ -24,13 +24,14 @@ def replace_folder(out: Path, force: bool) -> Iterator[Path]:
         OutputExists: ``out`` exists and may not be replaced.
     """
     _check(out, force)
+    made = [folder for folder in out.parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         work.chmod(0o755)
         yield work
         _check(out, force)
-        if out.exists():
+        if out.exists() and any(out.iterdir()):
             # A folder cannot be renamed over a full one: the old one steps aside first.
             aside = work.with_suffix(".old")
             try:
@@ -46,13 +47,16 @@ def replace_folder(out: Path, force: bool) -> Iterator[Path]:
             work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if not out.exists():
+            for folder in made:
+                with suppress(OSError):  # somebody else's file is in it
+                    folder.rmdir()
 
 
 def _check(out: Path, force: bool) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
-        out.rmdir()
         return
     replaceable = (out / FILE_NAME).is_file() and not out.is_symlink()
     if not (force and replaceable):
