@@ -7,7 +7,6 @@ Source: ``transformers/models/clip/image_processing_pil_clip.py`` and ``image_tr
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
@@ -23,6 +22,9 @@ __all__ = ["DEFAULT_MAX_PIXELS", "ImagePreprocessor", "load_image"]
 
 MAX_SIDE = 8192
 """Largest model input or resize target, in pixels, that a manifest may ask for."""
+
+MAX_NUMBER = 1e6
+"""Largest magnitude of a scale, mean or deviation; float32 never overflows within it."""
 
 RESIZES = ("shortest_edge", "exact", "none")
 RESAMPLES = ("bicubic", "bilinear", "lanczos", "nearest")
@@ -208,8 +210,7 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 def _is_number(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    # JSON has whole numbers that no float holds, which math.isfinite takes ill.
-    return abs(value) <= sys.float_info.max
+    return abs(value) <= MAX_NUMBER
 
 
 def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -225,7 +226,7 @@ def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:
         return value is None or several(value, 3, lambda part: _is_whole(part, 0, 255))
 
     def positive(value: Any) -> bool:
-        return _is_number(value) and value > 0
+        return _is_number(value) and value >= 1 / MAX_NUMBER
 
     pixels = f"a whole number of pixels in 1..{MAX_SIDE}"
     target = {
@@ -241,9 +242,17 @@ def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:
         ("resample", lambda value: value in RESAMPLES, f"one of {', '.join(RESAMPLES)}"),
         ("crop", lambda value: isinstance(value, bool), "true or false"),
         ("pad_to_square", colour, "three whole numbers in 0..255, or null"),
-        ("rescale", positive, "a number above 0"),
-        ("mean", lambda value: several(value, 3, _is_number), "three numbers"),
-        ("std", lambda value: several(value, 3, positive), "three numbers above 0"),
+        ("rescale", positive, f"a number above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}"),
+        (
+            "mean",
+            lambda value: several(value, 3, _is_number),
+            f"three numbers of at most {MAX_NUMBER:g}",
+        ),
+        (
+            "std",
+            lambda value: several(value, 3, positive),
+            f"three numbers above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}",
+        ),
     )
     for field, right, accepted in rules:
         if not right(values[field]):

@@ -19,8 +19,10 @@ from typing import Any, Protocol
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("vtp", deadline=None, max_examples=100)
-hypothesis.settings.load_profile("vtp")
+# The same examples in every run; to look for new ones: VTP_HYPOTHESIS=explore make test
+hypothesis.settings.register_profile("vtp", deadline=None, max_examples=100, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("VTP_HYPOTHESIS", "vtp"))
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "samples" / "tiny_llava"

@@ -206,6 +206,7 @@ VALUES = (
 @example(("golden", "cases", 0, "tokens", 0), -1)
 @example(("golden", "cases", 0, "keep"), 17)
 @example(("preprocessing", "height"), 40)
+@example(("preprocessing", "rescale"), 1.334440614822485e36)
 @example(("plan", "prunes"), False)
 @settings(
     max_examples=150,
