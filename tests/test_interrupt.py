@@ -53,7 +53,7 @@ def test_an_interrupted_export_leaves_nothing(
     parent = tmp_path / "out"
     process = start_vtp("export", random_llava, "--out", parent / "bundle")
     err = interrupted(process, step, number)
-    assert list(parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     assert ("Interrupted" in err) == (number == signal.SIGINT)
 
 
