@@ -62,6 +62,7 @@ format: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_quotes.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.compare --model tiny

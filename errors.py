@@ -2,6 +2,9 @@
 
     VtpError
     ├── KeepOutOfRange              (ValueError)
+    ├── KeepCountMismatch           (ValueError)
+    ├── KeepGrows                   (ValueError)
+    ├── AverageOutOfReach           (ValueError)
     ├── MissingPackage              (ImportError)
     ├── ModelError
     │   ├── ModelNotFound           (FileNotFoundError)
@@ -10,6 +13,11 @@
     │   └── UnsafeWeights           (ValueError)
     ├── ExportError
     │   ├── MethodUnknown           (LookupError)
+    │   ├── MethodsDoNotCombine     (ValueError)
+    │   ├── ParameterInvalid        (ValueError)
+    │   ├── ScoreUnknown            (LookupError)
+    │   ├── ScoreNotAvailable       (ValueError)
+    │   ├── LayerOutOfRange         (ValueError)
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
     │   └── ParityFailed            (ArithmeticError)
@@ -17,6 +25,9 @@
     │   ├── BundleNotFound          (FileNotFoundError)
     │   ├── ManifestInvalid         (ValueError)
     │   ├── ManifestTooNew          (ValueError)
+    │   ├── ManifestTooOld          (ValueError)
+    │   ├── GuideMissing            (ValueError)
+    │   ├── GuideMismatch           (ValueError)
     │   ├── BundleCorrupted         (ValueError)
     │   └── UnsafePath              (ValueError)
     ├── ImageError
@@ -40,12 +51,16 @@ here, from typed arguments: what happened, what was given, what is accepted, wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
 class VtpError(Exception):
     """Base of all errors of vtp; the command line prints it as one ``Error:`` line."""
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(str(item) for item in items)
 
 
 class KeepOutOfRange(VtpError, ValueError):
@@ -62,6 +77,42 @@ class KeepOutOfRange(VtpError, ValueError):
         super().__init__(
             f"keep {keep!r} is out of range: give a ratio above 0 and up to 1.0 (such as 0.1), "
             f"or a whole count of tokens per image, {count}"
+        )
+
+
+class KeepCountMismatch(VtpError, ValueError):
+    """Another number of keeps than the plan has drops."""
+
+    def __init__(self, given: Sequence[object], layers: Sequence[int], total: int) -> None:
+        places = ", ".join(
+            "the vision graph" if layer == 0 else f"layer {layer}" for layer in layers
+        )
+        super().__init__(
+            f"{len(given)} keep(s) were given ({_listed(given)}), but tokens are dropped at "
+            f"{len(layers)} place(s) ({places}): give one keep for each with commas between, in "
+            f"that order, each of all {total} tokens of an image; or 1.0 to drop none, or an "
+            "average (--average) over the layers"
+        )
+
+
+class KeepGrows(VtpError, ValueError):
+    """A later drop that keeps more than an earlier one left."""
+
+    def __init__(self, keeps: Sequence[object]) -> None:
+        super().__init__(
+            f"keeps {_listed(keeps)} grow: what has been dropped cannot come back; give keeps that "
+            "fall or stay equal (each is of all tokens of an image)"
+        )
+
+
+class AverageOutOfReach(VtpError, ValueError):
+    """An average below what the layers before the first drop see."""
+
+    def __init__(self, average: object, least: float) -> None:
+        super().__init__(
+            f"an average of {average} is out of reach: the layers before the first drop see every "
+            f"token, so this plan averages at least {least:.3f} of them; drop at an earlier layer, "
+            "or drop in the vision graph too (--method fastervlm+NAME)"
         )
 
 
@@ -142,6 +193,57 @@ class MethodUnknown(ExportError, LookupError):
         super().__init__(f"method {name!r} is unknown; known: {', '.join(known)}")
 
 
+class MethodsDoNotCombine(ExportError, ValueError):
+    """Methods that cannot work in one bundle."""
+
+    def __init__(self, names: Sequence[str], problem: str) -> None:
+        super().__init__(
+            f"methods {_listed(names)} do not combine: {problem}; at most one method of the vision "
+            "side and one inside the decoder go together, such as fastervlm+pyramiddrop"
+        )
+
+
+class ParameterInvalid(ExportError, ValueError):
+    """A parameter that a method does not have, or a value that it does not take."""
+
+    def __init__(self, method: str, name: str, value: object, accepted: str) -> None:
+        super().__init__(
+            f"parameter {name}={value!r} of method {method!r} is not accepted: give {accepted}"
+        )
+
+
+class ScoreUnknown(ExportError, LookupError):
+    """No score of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"score {name!r} is unknown; known: {_listed(known)}")
+
+
+class ScoreNotAvailable(ExportError, ValueError):
+    """A score that the model, or the rest of the plan, cannot deliver."""
+
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        super().__init__(
+            f"{name!r} "
+            + (
+                reason
+                or "ranks by the [CLS] token, which this vision tower does not have: add --set "
+                "score=column-mean, or take a method that needs no attention "
+                "(divprune, cdpruner, uniform, random)"
+            )
+        )
+
+
+class LayerOutOfRange(ExportError, ValueError):
+    """A drop at a layer where none can be."""
+
+    def __init__(self, method: str, layers: Sequence[int], depth: int) -> None:
+        super().__init__(
+            f"{method!r} drops before layer(s) {_listed(layers)}, but this decoder has {depth} "
+            f"layers: give ascending layers in 1..{depth - 1}"
+        )
+
+
 class OutputExists(ExportError, FileExistsError):
     """The output path is taken."""
 
@@ -214,6 +316,34 @@ class ManifestTooNew(BundleError, ValueError):
         super().__init__(
             f"manifest.json has schema version {found}, this vtp reads up to {supported}: "
             "update with pip install -U vtp-toolkit, or export the model again"
+        )
+
+
+class ManifestTooOld(BundleError, ValueError):
+    """The manifest was written by an older vtp, in a schema that is no longer read."""
+
+    def __init__(self, found: object, supported: int) -> None:
+        super().__init__(
+            f"manifest.json has schema version {found}, this vtp reads {supported}: "
+            "export the model again"
+        )
+
+
+class GuideMissing(BundleError, ValueError):
+    """A bundle that needs a guide and has none, or a guide that cannot serve."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+
+class GuideMismatch(BundleError, ValueError):
+    """A guide that sees or reads otherwise than the model it is to guide."""
+
+    def __init__(self, what: str, guide: object, large: object) -> None:
+        super().__init__(
+            f"the guide's {what} ({guide}) is not that of the large model ({large}): a guide needs "
+            "the same tokenizer, chat template and image tokens; take a smaller model of the same "
+            "family"
         )
 
 

@@ -14,7 +14,6 @@ from statistics import median
 from time import perf_counter
 
 from ..runtime import Pipeline, load
-from ..runtime.decoder import KVCache
 from ..runtime.splice import splice
 
 PROMPT = 100
@@ -34,17 +33,17 @@ def _time(run: Callable[[], object], repeat: int) -> str:
 def measure(pipeline: Pipeline, capacity: int, repeat: int) -> tuple[str, str]:
     """Prefill of ``PROMPT`` tokens, and one decode step after it."""
     decoder = pipeline.decoder
-    cache = KVCache(decoder, capacity)
-    embeds = splice(decoder, [5] * PROMPT, image_token=-1, images=None)
+    cache = decoder.cache(capacity)
+    prompt = splice(decoder, [5] * PROMPT, image_token=-1, images=None)
 
     def prefill() -> None:
-        cache.length = 0
-        decoder.prefill(embeds, cache)
+        cache.stages[0].length = 0
+        decoder.prefill(prompt, cache)
 
     loop = decoder.decode(cache)
 
     def step() -> None:
-        cache.length = PROMPT
+        cache.stages[0].length = PROMPT
         loop.step(5)
 
     return _time(prefill, repeat), _time(step, repeat)

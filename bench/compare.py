@@ -122,7 +122,7 @@ def compare(
     times["hf decode dynamic"], times["hf decode static"] = times["hf decode"], static.summary()
     dynamic = times["hf decode"]["median"] <= times["hf decode static"]["median"]
     times["hf decode"] = times["hf decode dynamic" if dynamic else "hf decode static"]
-    kept = ours.manifest.plan.count(0.1)
+    kept = ours.kept(0.1)
     selection = selection_ms(bundle / ours.manifest.graph("vision", "ort").file, kept, threads)
     results: dict[str, Any] = {
         "model": model,
@@ -152,12 +152,11 @@ def compare(
 
 
 def _floors(ours: Ours, work: Work, machine: Machine, steps: int) -> dict[str, dict[str, float]]:
-    plan = ours.manifest.plan
     found: dict[str, dict[str, float]] = {"vision": {}, "prefill": {}, "decode": {}}
     for keep in KEEPS:
         name, tokens = f"{keep:g}", ours.length(keep)
         filled = tokens + (steps + 1) / 2
-        found["vision"][name] = 1e3 * work.vision(plan.count(keep)) / machine.matrix_rate
+        found["vision"][name] = 1e3 * work.vision(ours.kept(keep)) / machine.matrix_rate
         found["prefill"][name] = 1e3 * work.prefill(tokens) / machine.matrix_rate
         found["decode"][name] = 1e3 * work.decode_bytes(filled) / machine.bandwidth
     return found

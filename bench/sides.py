@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..runtime.decoder import KVCache
+from ..runtime.cache import KVCache
 from ..runtime.pipeline import load
 from ..runtime.splice import splice
 from ..runtime.vision import Seen
@@ -52,17 +52,22 @@ class Ours:
 
     def length(self, keep: float) -> int:
         """Tokens in prefill."""
-        return len(self.tokens) - 1 + self.manifest.plan.count(keep)
+        return len(self.tokens) - 1 + self.kept(keep)
+
+    def kept(self, keep: float) -> int:
+        """Image tokens behind the vision graph."""
+        plan = self.manifest.plan
+        return plan.after_vision(plan.counts(keep, 1), 1)
 
     def vision(self, pixels: np.ndarray, keep: float) -> Seen:
         """Vision graph with selection and projector."""
-        return self.pipe.vision(pixels, self.manifest.plan.count(keep))
+        return self.pipe.vision(pixels, self.kept(keep))
 
     def prefill(self, seen: Seen) -> tuple[np.ndarray, KVCache]:
         """A fresh cache, splice of the embeddings, language graph; logits ``(vocab,)``."""
-        embeds = splice(self.pipe.decoder, self.tokens, self.image_token, seen.embeds)
-        cache = KVCache(self.pipe.decoder, embeds.shape[1] + self._room)
-        return self.pipe.decoder.prefill(embeds, cache), cache
+        prompt = splice(self.pipe.decoder, self.tokens, self.image_token, seen.embeds)
+        cache = self.pipe.decoder.cache(prompt.layout.tokens + self._room)
+        return self.pipe.decoder.prefill(prompt, cache).logits, cache
 
     def decode(self, logits: np.ndarray, cache: KVCache, steps: int) -> np.ndarray:
         """Greedy decoding; logits after the last step."""

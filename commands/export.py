@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..packages import require
-from ..runtime.plan import Keep
-from .options import keep_option
+from ..runtime.keep import Keep, Keeps, show_keeps
+from .options import keep_options
 
 if TYPE_CHECKING:
     from ..export import Progress
+    from ..runtime.plan import Plan
 
 _PACKAGES = (
     "torch",
@@ -35,13 +36,41 @@ _PACKAGES = (
     metavar="DIR",
     help="Folder to write the bundle to; it appears complete or not at all.",
 )
-@keep_option
+@keep_options
 @click.option(
     "--method",
     default="fastervlm",
     show_default=True,
     metavar="NAME",
-    help="Pruning method; 'vtp list methods' shows them, 'none' exports without pruning.",
+    help="Pruning method; 'vtp list methods' shows them, 'none' exports without pruning. "
+    "NAME:PRESET takes a published set of parameters, NAME+NAME joins one of the vision side and "
+    "one inside the decoder.",
+)
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="P=VALUE",
+    help="Parameter of the method, such as layer=3 (NAME.P=VALUE where two have it); again for "
+    "more.",
+)
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="LAYER:KEEP:SCORE",
+    help="Drop before language layer LAYER by SCORE ('vtp list scores'); again for more.",
+)
+@click.option(
+    "--score",
+    metavar="S",
+    help="What a vision-side method reads: cls, or column-mean for towers without [CLS].",
+)
+@click.option(
+    "--positions",
+    metavar="MODE",
+    help="How kept tokens are numbered: compact, original or compact-per-stage; the published mode "
+    "of the method if not given.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Seed of the method 'random' (0 if not given)."
@@ -51,8 +80,13 @@ _PACKAGES = (
 def export(
     model: str,
     out: Path,
-    keep: Keep | None,
+    keep: Keeps | None,
+    average: Keep | None,
     method: str,
+    parameters: tuple[str, ...],
+    stages: tuple[str, ...],
+    score: str | None,
+    positions: str | None,
     seed: int | None,
     revision: str | None,
     force: bool,
@@ -60,35 +94,64 @@ def export(
     """Export MODEL to a bundle: ONNX graphs, weights, tokenizer, manifest.
 
     MODEL is a preset ('vtp list presets'), the path of a local folder, or a hub id. --keep sets the
-    bundle's default; the runtime may choose any other. Ends by checking every graph against
-    PyTorch.
+    bundle's default; the runtime may choose any other. A method inside the decoder, or --stage,
+    cuts the language model into stages. Ends by checking every graph against PyTorch.
 
     \b
     Example:
       vtp export tiny --keep 0.1 --out out/tiny
       vtp export llava15 --keep 0.25 --out out/llava15
       vtp export ./my-llava --method none --out out/unpruned
+      vtp export llava15 --method pyramiddrop --keep 0.5,0.25,0.125 --out out/pyramid
+      vtp export llava15 --method fastv --set layer=3 --out out/fastv
+      vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
     """
     require("export", "vtp export", *_PACKAGES)
     require("cpu", "the check at the end of vtp export", "onnxruntime")
-    if seed is not None and method != "random":
+    if seed is not None and "random" not in method:
         raise click.UsageError(f"--seed is a parameter of --method random, not of {method}")
+    given: dict[str, Any] = dict(_assignment(text) for text in parameters)
+    given |= {} if seed is None else {"seed": seed}
+    given |= {} if score is None else {"score": score}
     from ..export import ExportOptions, export_model
 
     options = ExportOptions(
         method=method,
-        parameters={} if seed is None else {"seed": seed},
+        parameters=given,
+        stages=stages,
+        positions=positions,
         keep=keep,
+        average=average,
         revision=revision,
         force=force,
     )
     with _progress() as progress:
         manifest = export_model(model, out, options, progress)
-    plan = manifest.plan
     worst = max(manifest.golden.measured, key=lambda deviation: deviation.max_abs)
     print(
-        f"{out}: {plan.method}, {plan.count(None)} of {plan.tokens} image tokens kept by default; "
+        f"{out}: {_kept(manifest.plan)} by default; "
         f"largest difference from PyTorch {worst.max_abs:.1e} ({worst.graph}, {worst.output})"
+    )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise click.UsageError(f"--set {text!r} is not of the form P=VALUE, such as layer=3")
+    return name.strip(), value.strip()
+
+
+def _kept(plan: Plan) -> str:
+    """``fastv, keep 0.5: 256, 128 of 256 image tokens in stages of 2, 2 layers``."""
+    counts = plan.counts(None, 1)
+    tokens = plan.tokens_of_stages(counts, 1)
+    if len(tokens) == 1:
+        return f"{plan.name}, {tokens[0]} of {plan.tokens} image tokens kept"
+    layers = ", ".join(str(stage.layers) for stage in plan.stages)
+    return (
+        f"{plan.name}, keep {show_keeps(plan.keeps(None))}: {', '.join(map(str, tokens))} of "
+        f"{plan.tokens} image tokens in stages of {layers} layers, "
+        f"{plan.average(counts, 1):.1f} in the mean,"
     )
 
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BundleError
+from ..runtime.cost import FLOPS_FORMULA, cost
+from ..runtime.keep import show_keeps
 from .options import bundle_argument, format_option
 from .tables import show
 
 if TYPE_CHECKING:
     from ..runtime.bundle import Bundle
+    from ..runtime.plan import Plan
 
 
 @click.command()
@@ -33,6 +36,7 @@ def inspect(bundle: Path, form: str) -> None:
     problems: list[BundleError] = []
     sections: dict[str, Sequence[Mapping[str, Any]]] = {
         "bundle": [{"entry": key, "value": value} for key, value in _facts(opened).items()],
+        "stages": _stages(opened),
         "graphs": [_graph(record, form) for record in opened.manifest.graphs],
         "files": _files(opened, form, problems),
         "engines": _engines(opened),
@@ -45,30 +49,64 @@ def inspect(bundle: Path, form: str) -> None:
 def _facts(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     plan, language = manifest.plan, manifest.language
-    kept = plan.count(None)
-    score = "none" if plan.score_layer is None else f"attention of vision layer {plan.score_layer}"
+    counts = plan.counts(None, 1)
+    costs, full = cost(plan, language, counts, 1), plan.tokens * language.kv_bytes_per_token()
     return {
         "model": manifest.model.id,
         "revision": manifest.model.revision,
         "family": manifest.model.family,
         "written by": f"vtp {manifest.vtp}, schema {manifest.schema}",
-        "method": plan.method,
-        "parameters": ", ".join(f"{k}={v}" for k, v in plan.parameters.items()) or None,
-        "score": score,
+        "method": plan.name,
+        "parameters": _parameters(plan),
+        "guide": "yes: can rank the image tokens of a larger model" if plan.guide else None,
+        "needs a guide": "yes (--guide)" if plan.needs_guide else None,
         "positions": plan.positions,
-        "image tokens kept": f"{kept} of {plan.tokens} (keep {plan.keep}), "
-        + ("any other at run time" if plan.prunes else "fixed"),
+        "image tokens": f"{costs.average:.1f} of {plan.tokens} a layer in the mean (keep "
+        f"{show_keeps(plan.keeps(None))}), " + ("any other at run time" if plan.drops else "fixed"),
         "patch grid": f"{plan.grid[0]} x {plan.grid[1]}",
         "image size": f"{manifest.preprocessing.width} x {manifest.preprocessing.height}",
         "language layers": f"{language.layers}, {language.heads} heads, {language.kv_heads} KV",
         "context": f"{language.context} tokens",
         "KV bytes per token": language.kv_bytes_per_token(),
-        "KV bytes of an image": f"{kept * language.kv_bytes_per_token():,} "
-        f"(unpruned {plan.tokens * language.kv_bytes_per_token():,})",
+        "KV bytes of an image": f"{costs.kv_bytes:,} (unpruned {full:,})",
+        "FLOPs of an image": f"{costs.flops:.4g}: {FLOPS_FORMULA}",
         "largest difference from PyTorch": max(
             (deviation.max_abs for deviation in manifest.golden.measured), default=None
         ),
     }
+
+
+def _parameters(plan: Plan) -> str | None:
+    shown = [
+        f"{record.name}.{name}={value}"
+        for record in plan.methods
+        for name, value in record.parameters.items()
+    ]
+    return ", ".join(shown) or None
+
+
+def _stages(bundle: Bundle) -> list[dict[str, Any]]:
+    """What each stage reads of one image at the default keeps, without text."""
+    plan = bundle.manifest.plan
+    counted = cost(plan, bundle.manifest.language, plan.counts(None, 1), 1)
+    drops = {drop.layer: drop for drop in plan.drops}
+    arriving, rows = plan.tokens, []
+    for stage in counted.stages:
+        drop = drops.get(stage.first)
+        rows.append(
+            {
+                "layers": f"{stage.first}..{stage.stop - 1}",
+                "drop by": drop.score if drop else None,
+                "from layer": drop.score_layer if drop else None,
+                "budget": drop.budget if drop else None,
+                "tokens in": arriving,
+                "kept": stage.image_tokens,
+                "FLOPs": f"{stage.flops:.4g}",
+                "KV bytes": stage.kv_bytes,
+            }
+        )
+        arriving = stage.image_tokens
+    return rows
 
 
 def _graph(record: Any, form: str) -> dict[str, Any]:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import format_option
 from .tables import show
 
-_KINDS = ("presets", "methods", "families", "engines")
+if TYPE_CHECKING:
+    from ..export.methods.base import Method
+
+_KINDS = ("presets", "methods", "scores", "families", "engines")
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(_KINDS), required=False)
 @format_option
 def list_(kind: str | None, form: str) -> None:
-    """List presets, methods, families and engines, or one KIND of them.
+    """List presets, methods, scores, families and engines, or one KIND of them.
 
     \b
     Example:
       vtp list
       vtp list methods --format md
     """
-    rows = {"presets": _presets, "methods": _methods, "families": _families, "engines": _engines}
+    rows = {
+        "presets": _presets,
+        "methods": _methods,
+        "scores": _scores,
+        "families": _families,
+        "engines": _engines,
+    }
     show({name: rows[name]() for name in ([kind] if kind else _KINDS)}, form)
 
 
@@ -44,17 +54,38 @@ def _methods() -> Sequence[Mapping[str, Any]]:
     if find_spec("torch") is None:
         # Method classes need torch; their names do not.
         return [{"method": name} for name in METHODS]
-    classes = {name: method_class(name) for name in METHODS}
-    return [
-        {
-            "method": name,
-            "what it keeps": cls.summary,
-            "needs [CLS]": "yes" if cls.needs_cls else "no",
-            "default keep": str(cls.default_keep),
-            "paper": cls.paper,
-        }
-        for name, cls in classes.items()
-    ]
+    return [_method(name, method_class(name)) for name in METHODS]
+
+
+def _method(name: str, cls: type[Method]) -> Mapping[str, Any]:
+    from ..export.methods.base import DecoderMethod, VisionMethod
+
+    side = "vision" if issubclass(cls, VisionMethod) else "-"
+    return {
+        "method": name,
+        "side": "decoder" if issubclass(cls, DecoderMethod) else side,
+        "what it keeps": cls.summary,
+        "parameters": [f"{f.name}={_shown(f.default)}" for f in fields(cls)],
+        "presets": list(cls.presets),
+        "positions": cls().positions,
+        "paper": cls.paper,
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_shown(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _scores() -> Sequence[Mapping[str, Any]]:
+    from ..export.scores import SCORES
+
+    if find_spec("torch") is None:
+        return [{"score": name} for name in SCORES]
+    from ..export.scores import score_class
+
+    return [{"score": name, "what it ranks by": score_class(name).summary} for name in SCORES]
 
 
 def _families() -> Sequence[Mapping[str, Any]]:

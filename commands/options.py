@@ -8,32 +8,52 @@ from typing import Any
 
 import click
 
-from ..runtime.plan import Keep, parse_keep
+from ..runtime.keep import Keep, Keeps, parse_keep, parse_keeps
 
 
-class KeepType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """A ratio such as 0.1, or a count such as 58."""
+class KeepsType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A ratio such as 0.1, or a count such as 58; several with commas between."""
 
     name = "keep"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Keep:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Keeps:
         if not isinstance(value, str):
-            kept: Keep = value
+            kept: Keeps = value
             return kept
         # An Error with exit 1, as for every value that does not fit, rather than a usage error.
-        return parse_keep(value)
+        return parse_keeps(value)
+
+
+class KeepType(KeepsType):
+    """One ratio or count."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Keep:
+        return parse_keep(value) if isinstance(value, str) else value
 
 
 bundle_argument = click.argument(
     "bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=True)
 )
 
-keep_option = click.option(
-    "--keep",
-    type=KeepType(),
-    metavar="K",
-    help="Image tokens to keep: a ratio above 0 and up to 1.0, or a count (1 is one token).",
-)
+
+def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--keep`` and ``--average``."""
+    function = click.option(
+        "--average",
+        type=KeepType(),
+        metavar="A",
+        help="Instead of --keep: image tokens that a language layer reads in the mean.",
+    )(function)
+    return click.option(
+        "--keep",
+        type=KeepsType(),
+        metavar="K",
+        help="Image tokens to keep: a ratio above 0 and up to 1.0, or a count (1 is one token); "
+        "one for each place where the plan drops, with commas between.",
+    )(function)
+
 
 format_option = click.option(
     "--format",

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.plan import Keep
-from .options import bundle_argument, engine_options, keep_option
+from ..runtime.cost import FLOPS_FORMULA
+from ..runtime.keep import Keep, Keeps
+from .options import bundle_argument, engine_options, keep_options
 
 if TYPE_CHECKING:
     from ..runtime import Pipeline, Result
+    from ..runtime.result import StageResult
 
 
 @click.command()
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     help="Image to ask about; give the option again for several.",
 )
 @click.option("--prompt", required=True, metavar="T", help="The question.")
-@keep_option
+@keep_options
 @click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer.")
 @click.option("--temperature", type=float, metavar="X", help="0 is greedy.")
 @click.option("--top-p", type=float, metavar="P", help="Nucleus sampling.")
@@ -40,6 +42,18 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of an input image."
+)
+@click.option(
+    "--guide",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle of a smaller model ('--method guide') that ranks the image tokens.",
+)
+@click.option(
+    "--exit-threshold",
+    type=float,
+    metavar="X",
+    help="Take the guide's answer where its certainty is above X, such as 0.9.",
 )
 @engine_options
 @click.option(
@@ -54,13 +68,16 @@ def run(
     bundle: Path,
     images: tuple[Path, ...],
     prompt: str,
-    keep: Keep | None,
+    keep: Keeps | None,
+    average: Keep | None,
     max_new_tokens: int | None,
     temperature: float | None,
     top_p: float | None,
     seed: int | None,
     save_overlay: Path | None,
     max_pixels: int | None,
+    guide: Path | None,
+    exit_threshold: float | None,
     engine: str,
     threads: int | None,
     form: str,
@@ -75,6 +92,8 @@ def run(
       vtp run out/tiny --image scene.png --prompt "how many objects are there?"
       vtp run out/tiny --image scene.png --prompt "where is the red circle?" \\
           --keep 0.05 --save-overlay kept.png
+      vtp run out/large --guide out/small --exit-threshold 0.9 --image scene.png \\
+          --prompt "what number is shown?"
     """
     from ..runtime import load
     from ..runtime.images import DEFAULT_MAX_PIXELS
@@ -84,15 +103,25 @@ def run(
         raise click.UsageError("--save-overlay needs an --image")
     if save_overlay is not None:
         check_path(save_overlay)
-    pipeline = load(bundle, engine, threads=threads, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+    if exit_threshold is not None and guide is None:
+        raise click.UsageError("--exit-threshold needs a --guide")
+    pipeline = load(
+        bundle,
+        engine,
+        threads=threads,
+        max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+        guide=guide,
+    )
     answer = pipeline.stream(
         list(images),
         prompt,
         keep=keep,
+        average=average,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        exit_threshold=exit_threshold,
     )
     for piece in answer:
         if form == "text":
@@ -108,13 +137,47 @@ def run(
 
 
 def _summary(result: Result) -> str:
-    times = result.timings
-    return (
-        f"[kept {result.image_tokens} of {result.image_tokens_before} image tokens | "
-        f"prompt {result.prompt_tokens} tokens | vision {times.vision_ms:.1f} ms, "
-        f"prefill {times.prefill_ms:.1f} ms, first token after {times.ttft_ms:.1f} ms, "
+    times, guide = result.timings, result.guide
+    lines = []
+    if guide is not None:
+        check = "" if guide.consistency is None else f", consistency {guide.consistency:.3f}"
+        lines.append(
+            f"[guide: {guide.ms:.1f} ms | confidence {guide.confidence:.3f}{check} | "
+            + ("its answer was taken]" if guide.exited else "the large model was asked]")
+        )
+    for number, stage in enumerate(result.stages if len(result.stages) > 1 else ()):
+        by = f", dropped by {stage.score}" if stage.score else ""
+        lines.append(
+            f"[stage {number}: layers {stage.first}..{stage.stop - 1} | {stage.image_tokens} of "
+            f"{stage.arrived} image tokens{by} | {stage.tokens} tokens | "
+            f"{stage.flops / 1e9:.3g} GFLOP | KV {stage.kv_bytes:,} bytes]"
+        )
+    before = result.image_tokens_before
+    flops = sum(stage.flops for stage in result.stages)
+    lines.append(
+        f"[kept {result.image_tokens} of {before} image tokens, "
+        f"{result.average_tokens:.1f} a layer in the mean | "
+        f"prompt {result.prompt_tokens} tokens, {flops / 1e9:.3g} GFLOP | "
+        f"vision {times.vision_ms:.1f} ms, prefill {times.prefill_ms:.1f} ms, "
+        f"first token after {times.ttft_ms:.1f} ms, "
         f"then {times.ms_per_token:.2f} ms per token | KV cache {result.cache_bytes:,} bytes]"
     )
+    return "\n".join(lines)
+
+
+def _guide(result: Result) -> dict[str, Any] | None:
+    guide = result.guide
+    if guide is None:
+        return None
+    return {**vars(guide), "scores": [scores.tolist() for scores in guide.scores]}
+
+
+def _stage(stage: StageResult) -> dict[str, Any]:
+    return {
+        **vars(stage),
+        "kept": [kept.tolist() for kept in stage.kept],
+        "scores": None if stage.scores is None else stage.scores.tolist(),
+    }
 
 
 def _document(result: Result) -> dict[str, Any]:
@@ -128,6 +191,10 @@ def _document(result: Result) -> dict[str, Any]:
         "image_tokens_before": result.image_tokens_before,
         "kept": [kept.tolist() for kept in result.kept],
         "scores": [scores.tolist() for scores in result.scores],
+        "average_tokens": result.average_tokens,
+        "stages": [_stage(stage) for stage in result.stages],
+        "flops_formula": FLOPS_FORMULA,
+        "guide": _guide(result),
         "cache_tokens": result.cache_tokens,
         "cache_bytes": result.cache_bytes,
         "timings": {**vars(times), "ms_per_token": times.ms_per_token},

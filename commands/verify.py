@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime.keep import show_keeps
 from .options import bundle_argument, engine_options, format_option
 from .tables import show
 
@@ -54,7 +55,7 @@ def _worst(engine: str, deviations: list[Deviation]) -> list[dict[str, Any]]:
             "engine": engine,
             "target": target,
             "graph": graph,
-            "keep": str(keep),
+            "keep": show_keeps(keep),
             "output": output,
             "max": d.max_abs,
             "mean": d.mean_abs,

@@ -8,6 +8,9 @@ runs as it is: it is neither copied nor patched.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -42,6 +45,19 @@ class AttentionContext(Protocol):
         ...
 
 
+_around: ContextVar[AttentionContext] = ContextVar("vtp_attention")
+
+
+@contextmanager
+def attention_by(context: AttentionContext) -> Iterator[None]:
+    """The context within, for modelling code that does not pass ``vtp=...`` on to its attention."""
+    token = _around.set(context)
+    try:
+        yield
+    finally:
+        _around.reset(token)
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -49,12 +65,13 @@ def _attention(
     value: torch.Tensor,
     _mask: torch.Tensor | None,
     *,
-    vtp: AttentionContext,
+    vtp: AttentionContext | None = None,
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return vtp.attend(module, query, key, value, float(scale)), None
+    context = _around.get() if vtp is None else vtp
+    return context.attend(module, query, key, value, float(scale)), None
 
 
 def use_traced_attention(model: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
 from ..errors import KeepOutOfRange, ModelNotSupported, ParityFailed, VerifyFailed
+from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
     FILE_NAME,
     SCHEMA,
@@ -28,26 +30,29 @@ from ..runtime.manifest import (
     TensorSpec,
 )
 from ..runtime.pipeline import load
-from ..runtime.plan import Keep, Plan, Stage, check_keep, keep_count
+from ..runtime.plan import Plan
 from ..runtime.text import Text
 from ..runtime.verify import replay
 from .attention import use_traced_attention
 from .checkpoint import Checkpoint
 from .families.base import LanguageParts, VisionParts
 from .graphs import GraphMaker, TracedGraph
-from .methods import method_class
-from .methods.base import Method
 from .model_folder import ModelFolder
 from .output import replace_folder
+from .recipe import Recipe, make_recipe
 from .reference import (
     PROMPT,
     Reference,
+    Sample,
+    check_unpruned,
     golden_tensors,
     load_torch_model,
-    reference,
+    plain_reference,
     sample_image,
 )
+from .scores import score_class
 from .source import find_model
+from .staged_reference import StagedReference, emitted
 from .targets import TARGETS, make_target
 from .weights import WeightFile
 
@@ -70,10 +75,17 @@ class ExportOptions:
     """What to export, and how."""
 
     method: str = "fastervlm"
+    """Names with ``+`` between, each with ``:PRESET`` behind it or not."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """Parameters of the method, such as ``{"seed": 1}``."""
-    keep: Keep | None = None
-    """Default keep of the bundle; None takes the method's."""
+    """Parameters of the methods, such as ``{"seed": 1}``."""
+    stages: tuple[str, ...] = ()
+    """A free schedule inside the decoder, ``LAYER:KEEP:SCORE`` each."""
+    positions: str | None = None
+    """Position mode; None takes the published one."""
+    keep: Keeps | None = None
+    """Default keep of the bundle, one for each drop; None takes the methods'."""
+    average: Keep | None = None
+    """Instead of ``keep``: the default mean over the language layers."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -95,14 +107,24 @@ def export_model(
         KeepOutOfRange, ModelError, ExportError: see ``vtp.errors``.
     """
     progress = progress or Progress()
-    method = method_class(options.method)(**options.parameters)
-    keep: Keep = method.default_keep if options.keep is None else options.keep
-    check_keep(keep)
+    recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
+    _check_keeps(options)
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")
         source = find_model(model, options.revision)
         opened = ModelFolder(source.folder)
-        return _Export(opened, source.id, source.revision, method, keep, folder, progress).run()
+        return _Export(opened, source.id, source.revision, recipe, options, folder, progress).run()
+
+
+def _check_keeps(options: ExportOptions) -> None:
+    if options.average is not None:
+        if options.keep is not None:
+            raise KeepOutOfRange(f"{options.keep} with average {options.average}")
+        check_keep(options.average)
+    keep = options.keep
+    for one in keep if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep]:
+        if one is not None:
+            check_keep(one)
 
 
 class _Export:
@@ -111,15 +133,15 @@ class _Export:
         opened: ModelFolder,
         model_id: str,
         revision: str | None,
-        method: Method,
-        keep: Keep,
+        recipe: Recipe,
+        options: ExportOptions,
         folder: Path,
         progress: Progress,
     ) -> None:
         self.opened = opened
         self.model = ModelRecord(id=model_id, revision=revision, family=opened.family.name)
-        self.method = method
-        self.keep = keep
+        self.recipe = recipe
+        self.options = options
         self.generation = GenerationDefaults(**opened.generation())
         self.folder = folder
         self.progress = progress
@@ -132,23 +154,23 @@ class _Export:
             model = family.make(config).eval()
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
-            check_keep(self.keep, vision.tokens)
-            if not self.method.prunes and keep_count(self.keep, vision.tokens) < vision.tokens:
-                raise KeepOutOfRange(self.keep, vision.tokens, prunes=False)
+            plan = self.recipe.plan(
+                vision, len(language.layers), self.options.keep, self.options.average
+            )
             self._check_size(vision)
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
                 for name in TARGETS
-                for graph in self._trace(maker, vision, language, name)
+                for graph in self._trace(maker, vision, language, plan, name)
             ]
         embedding = family.embedding_name()
         self.weights.weight(embedding, self.checkpoint.shape(embedding))
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        plan = self._plan(vision, language)
-        golden, files = self._golden(plan)
+        record = _language_record(language, embedding)
+        golden, files = self._golden(plan, record)
         manifest = Manifest(
             schema=SCHEMA,
             vtp=__version__,
@@ -156,7 +178,7 @@ class _Export:
             plan=plan,
             graphs=tuple(records),
             weights=weights,
-            language=_language_record(language, embedding),
+            language=record,
             preprocessing=self.opened.preprocessing,
             prompt=self.opened.prompt,
             generation=self.generation,
@@ -174,13 +196,40 @@ class _Export:
             )
 
     def _trace(
-        self, maker: GraphMaker, vision: VisionParts, language: LanguageParts, target_name: str
+        self,
+        maker: GraphMaker,
+        vision: VisionParts,
+        language: LanguageParts,
+        plan: Plan,
+        target_name: str,
     ) -> Iterator[TracedGraph]:
         target = make_target(target_name)
-        self.progress.step(f"tracing vision for {target_name}")
-        yield maker.vision(vision, self.method, language.config.hidden_size, target)
-        self.progress.step(f"tracing language.0 for {target_name}")
-        yield maker.language(language, 0, len(language.layers), 0, target)
+
+        def traced(name: str, graph: Callable[[], TracedGraph]) -> TracedGraph:
+            self.progress.step(f"tracing {name} for {target_name}")
+            return graph()
+
+        width = language.config.hidden_size
+        yield traced("vision", lambda: maker.vision(vision, self.recipe.vision, width, target))
+        if plan.guide is not None:
+            yield traced("language.0", lambda: maker.guide(language, target))
+            return
+        if any("rater_weights" in score_class(d.score).inputs for d in plan.decoder_drops):
+            yield traced("raters", lambda: maker.raters(language, target))
+        drops = (*plan.decoder_drops, None)
+        for number, (stage, drop) in enumerate(zip(plan.stages, drops, strict=True)):
+            emits = emitted(drop.score if drop else None)
+            yield traced(
+                f"language.{number}",
+                partial(
+                    maker.language, language, stage, number, emits, plan.gapless(number), target
+                ),
+            )
+            if drop is not None:
+                yield traced(
+                    f"drop.{number + 1}",
+                    partial(maker.drop, language, drop, number + 1, target),
+                )
 
     def _write_weights(self) -> FileRecord:
         self.progress.step("writing weights")
@@ -210,34 +259,24 @@ class _Export:
         self.opened.save_tokenizer(self.folder / "tokenizer.json")
         return self._file("tokenizer.json")
 
-    def _plan(self, vision: VisionParts, language: LanguageParts) -> Plan:
-        return Plan(
-            method=self.method.name,
-            parameters=self.method.parameters(),
-            prunes=self.method.prunes,
-            score_layer=len(vision.layers) - 1 if self.method.needs_cls else None,
-            tokens=vision.tokens,
-            grid=vision.grid,
-            keep=self.keep,
-            positions=self.method.positions,
-            stages=(Stage(first=0, stop=len(language.layers)),),
-        )
-
-    def _golden(self, plan: Plan) -> tuple[Golden, list[FileRecord]]:
+    def _golden(self, plan: Plan, language: LanguageRecord) -> tuple[Golden, list[FileRecord]]:
         self.progress.step("running PyTorch on the golden sample")
         image, layout = sample_image(), self.opened.prompt
         image.save(self.folder / "golden.png")
         prompt = Text(self.folder / "tokenizer.json").encode(layout.render_turn(PROMPT, 1, True))
         pixels = self.opened.preprocessing([image])
         model = load_torch_model(self.opened.config, self.opened.folder)
-        parts = self.opened.family.vision(model)
-        keeps: list[Keep] = [1.0, self.keep] if plan.count(None) < plan.tokens else [1.0]
+        keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
+        if plan.keeps(None) != keeps[0]:
+            keeps.append(plan.keeps(None))
+        sample = Sample(pixels, prompt, layout.image_token_id)
+        plain = plain_reference(model, sample)
+        staged = StagedReference(self.opened.family, model, self.recipe, plan, language)
         cases: list[Reference] = []
         for done, keep in enumerate(keeps):
             self.progress.fraction(done, len(keeps))
-            cases.append(
-                reference(model, parts, self.method, pixels, prompt, layout.image_token_id, keep)
-            )
+            cases.append(staged.run(sample, keep))
+        check_unpruned(cases[0], plain, TOLERANCE)
         tensors = self.folder / "golden.safetensors"
         save_file(dict(golden_tensors(cases)), tensors)
         tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
@@ -283,6 +322,7 @@ def _language_record(language: LanguageParts, embedding: str) -> LanguageRecord:
         kv_heads=language.kv_heads,
         head_dim=language.head_dim,
         width=config.hidden_size,
+        inner=config.intermediate_size,
         vocab=config.vocab_size,
         context=language.context,
         embedding=embedding,

@@ -12,14 +12,18 @@ import torch
 from torch import nn
 
 from ..errors import GraphNotLowered, ModelFileMissing
+from ..runtime.plan import Drop, Stage
 from .checkpoint import Checkpoint
+from .drop import DropGraph
 from .families.base import Family, LanguageParts, VisionParts
-from .language import LanguageStage
-from .methods.base import Method
+from .language import GuideStage, LanguageStage
+from .methods.base import VisionMethod
 from .passes.rms_norm import fuse_rms_norm
 from .passes.rotary import fuse_rotary
 from .passes.static_reshape import make_reshapes_static
 from .passes.transposed_weights import pull_transposes
+from .scores.next_attention import NextLayerAttention
+from .scores.raters import RaterChoice
 from .targets.base import Target
 from .tracing import Shape, tidy, trace, unknown_values
 from .vision import VisionGraph
@@ -34,6 +38,34 @@ class TracedGraph:
     model: ir.Model
     weights: Mapping[str, str]
     """Initializer name -> name in the weight file."""
+
+
+class _StageEnds:
+    """What every language graph takes and gives: rows, positions and the cache of its layers."""
+
+    def __init__(
+        self, parts: LanguageParts, stage: Stage, number: int, batch: int, dim: Shape
+    ) -> None:
+        width = parts.config.hidden_size
+        cache = (*dim, parts.kv_heads, "capacity", parts.head_dim)
+        example = (batch, parts.kv_heads, 24, parts.head_dim)
+        self.arguments: dict[str, Any] = {
+            "hidden": torch.zeros(batch, 5, width),
+            "position_ids": torch.zeros(batch, 5, dtype=torch.int64),
+            "write_index": torch.zeros(batch, dtype=torch.int64),
+        }
+        self.inputs: dict[str, Shape] = {
+            "inputs_embeds" if number == 0 else "hidden_states": (*dim, "tokens", width),
+            "position_ids": (*dim, "tokens"),
+            "write_index": dim,
+        }
+        self.past = [(torch.zeros(example), torch.zeros(example)) for _ in range(stage.layers)]
+        self.pasts: dict[str, Shape] = {}
+        self.presents: dict[str, Shape] = {}
+        for layer in range(stage.layers):
+            for kind in ("key", "value"):
+                self.pasts[f"past_key_values.{layer}.{kind}"] = cache
+                self.presents[f"present.{layer}.{kind}"] = cache
 
 
 class GraphMaker:
@@ -63,14 +95,16 @@ class GraphMaker:
             if name in values:
                 self._buffers[id(tensor)] = (name, values[name])
 
-    def vision(self, parts: VisionParts, method: Method, width: int, target: Target) -> TracedGraph:
+    def vision(
+        self, parts: VisionParts, method: VisionMethod | None, width: int, target: Target
+    ) -> TracedGraph:
         """The vision graph; ``width`` is the language model's."""
         module = VisionGraph(parts, method, target)
         height, columns = parts.image_size
         arguments: dict[str, Any] = {"pixel_values": torch.zeros(2, 3, height, columns)}
         inputs: dict[str, Shape] = {"pixel_values": ("images", 3, height, columns)}
         outputs: dict[str, Shape] = {"image_embeds": ("images", parts.tokens, width)}
-        if method.prunes:
+        if method is not None:
             arguments["keep"] = torch.tensor([max(1, parts.tokens // 2)])
             inputs["keep"] = (1,)
             outputs = {
@@ -78,38 +112,155 @@ class GraphMaker:
                 "kept": ("images", "keep"),
                 "scores": ("images", parts.tokens),
             }
+            if method.reads_prompt:
+                arguments["prompt_embeds"] = torch.zeros(7, width)
+                inputs["prompt_embeds"] = ("texts", width)
         model = trace(module, arguments, inputs, outputs, target.opset, "vision")
         return self._finish("vision", model, module, {}, target)
 
     def language(
-        self, parts: LanguageParts, first: int, stop: int, number: int, target: Target
+        self,
+        parts: LanguageParts,
+        stage: Stage,
+        number: int,
+        emits: str | None,
+        gapless: bool,
+        target: Target,
     ) -> TracedGraph:
-        """Language graph ``number``, layers ``first .. stop - 1``, as the last stage."""
+        """Language graph ``number``; ``emits`` as for ``LanguageStage``, ``gapless`` as for
+        ``Target.lower``."""
         name = f"language.{number}"
-        module = LanguageStage(parts, first, stop, True, target)
-        width, vocab = parts.config.hidden_size, parts.config.vocab_size
-        cache = ("batch", parts.kv_heads, "capacity", parts.head_dim)
-        layers, example = range(stop - first), (2, parts.kv_heads, 24, parts.head_dim)
+        module = LanguageStage(parts, stage.first, stage.stop, target, emits)
+        width, vocab, heads = (
+            parts.config.hidden_size,
+            parts.config.vocab_size,
+            parts.config.num_attention_heads,
+        )
+        ends = _StageEnds(parts, stage, number, 2, ("batch",))
+        outputs: dict[str, Shape] = (
+            {"logits": ("batch", vocab)}
+            if stage.stop == len(parts.layers)
+            else {"hidden_states_out": ("batch", "tokens", width)}
+        )
+        if emits is not None:
+            rows = 1 if emits == "query" else "tokens"
+            outputs[emits] = ("batch", heads, rows, parts.head_dim)
+        return self._stage(name, module, parts, ends, {}, outputs, target, gapless)
+
+    def guide(self, parts: LanguageParts, target: Target) -> TracedGraph:
+        """The language graph of a model that guides another: all layers, one sequence."""
+        stage = Stage(first=0, stop=len(parts.layers))
+        module = GuideStage(parts, stage.first, stage.stop, target)
+        extra: dict[str, tuple[Any, Shape]] = {
+            "score_rows": (torch.arange(3), ("scorers",)),
+            "image_columns": (torch.arange(4), ("columns",)),
+            "logit_rows": (torch.arange(2), ("answers",)),
+        }
+        outputs: dict[str, Shape] = {
+            "logits": ("answers", parts.config.vocab_size),
+            "received": ("columns",),
+        }
+        ends = _StageEnds(parts, stage, 0, 1, (1,))
+        return self._stage("language.0", module, parts, ends, extra, outputs, target, True)
+
+    def _stage(
+        self,
+        name: str,
+        module: LanguageStage,
+        parts: LanguageParts,
+        ends: _StageEnds,
+        extra: Mapping[str, tuple[Any, Shape]],
+        outputs: dict[str, Shape],
+        target: Target,
+        gapless: bool,
+    ) -> TracedGraph:
         arguments = {
-            "inputs_embeds": torch.zeros(2, 5, width),
-            "position_ids": torch.zeros(2, 5, dtype=torch.int64),
-            "write_index": torch.zeros(2, dtype=torch.int64),
-            "past": [(torch.zeros(example), torch.zeros(example)) for _ in layers],
+            **ends.arguments,
+            **{key: value for key, (value, _) in extra.items()},
+            "past": ends.past,
         }
-        inputs: dict[str, Shape] = {
-            "inputs_embeds": ("batch", "tokens", width),
-            "position_ids": ("batch", "tokens"),
-            "write_index": ("batch",),
-        }
-        outputs: dict[str, Shape] = {"logits": ("batch", vocab)}
-        for layer in layers:
-            for kind in ("key", "value"):
-                inputs[f"past_key_values.{layer}.{kind}"] = cache
-                outputs[f"present.{layer}.{kind}"] = cache
-        model = trace(module, arguments, inputs, outputs, target.opset, name)
-        graph = self._finish(name, model, module, parts.rotary_tables(), target)
-        self._expect(name, graph.model, {"RMSNormalization": 2 * len(layers) + 1})
+        inputs = {**ends.inputs, **{key: shape for key, (_, shape) in extra.items()}, **ends.pasts}
+        model = trace(module, arguments, inputs, {**outputs, **ends.presents}, target.opset, name)
+        tables = parts.rotary_tables()
+        graph = self._finish(name, model, module, tables, target, gapless=gapless)
+        norms = 2 * len(module.layers) + (module.norm is not None)
+        self._expect(name, graph.model, {"RMSNormalization": norms})
         return graph
+
+    def drop(self, parts: LanguageParts, drop: Drop, number: int, target: Target) -> TracedGraph:
+        """The graph before language graph ``number``."""
+        name = f"drop.{number}"
+        module = DropGraph(parts, drop)
+        config, tokens, candidates = parts.config, 11, 6
+        width, heads = config.hidden_size, config.num_attention_heads
+        fixed: dict[str, tuple[Any, Shape]] = {
+            "hidden_states": (torch.zeros(1, tokens, width), (1, "tokens", width)),
+            "image_rows": (torch.arange(candidates)[None] + 2, ("groups", "candidates")),
+            "text_rows": (torch.arange(3), ("texts",)),
+            "keep": (torch.tensor([2]), (1,)),
+        }
+        if drop.recycle is None:
+            # Two groups: one would be taken for a constant.
+            rows = torch.arange(2 * candidates).reshape(2, -1) % tokens
+            fixed["image_rows"] = (rows, ("groups", "candidates"))
+        else:
+            fixed["image_rows"] = (fixed["image_rows"][0], (1, "candidates"))
+            fixed["recycled"] = (torch.tensor([3]), (1,))
+            fixed["merged"] = (torch.tensor([2]), (1,))
+        groups = fixed["image_rows"][0].shape[0]
+        size = (1, heads, tokens, parts.head_dim)
+        optional: dict[str, tuple[Any, Shape]] = {
+            "position_ids": (torch.arange(tokens)[None], (1, "tokens")),
+            "write_index": (torch.zeros(1, dtype=torch.int64), (1,)),
+            "key_cache": (
+                torch.zeros(1, parts.kv_heads, 24, parts.head_dim),
+                (1, parts.kv_heads, "capacity", parts.head_dim),
+            ),
+            "query": (torch.zeros(1, heads, 1, parts.head_dim), (1, heads, 1, parts.head_dim)),
+            "queries": (torch.zeros(size), (1, heads, "tokens", parts.head_dim)),
+            "rater_rows": (torch.arange(5), ("raters",)),
+            "rater_weights": (torch.ones(5), ("raters",)),
+            "given_scores": (torch.zeros(groups, candidates), fixed["image_rows"][1]),
+        }
+        ends = {**fixed, **{key: optional[key] for key in module.score.inputs}}
+        outputs: dict[str, Shape] = {
+            "hidden_states_out": (1, "left", width),
+            "kept": (fixed["image_rows"][1][0], "keep"),
+            "scores": fixed["image_rows"][1],
+        }
+        model = trace(
+            module,
+            {key: value for key, (value, _) in ends.items()},
+            {key: shape for key, (_, shape) in ends.items()},
+            outputs,
+            target.opset,
+            name,
+        )
+        rotates = any("rotary" in key for key, _ in module.named_buffers())
+        tables = parts.rotary_tables() if rotates else {}
+        fuses = isinstance(module.score, NextLayerAttention)
+        return self._finish(name, model, module, tables, target, rotates=fuses)
+
+    def raters(self, parts: LanguageParts, target: Target) -> TracedGraph:
+        """The graph that chooses the text tokens that rate, before language graph 0."""
+        width = parts.config.hidden_size
+        model = trace(
+            module := RaterChoice(),
+            {
+                "inputs_embeds": torch.zeros(1, 11, width),
+                "image_rows": torch.arange(6),
+                "rater_rows": torch.arange(5),
+            },
+            {
+                "inputs_embeds": (1, "tokens", width),
+                "image_rows": ("images",),
+                "rater_rows": ("raters",),
+            },
+            {"rater_weights": ("raters",)},
+            target.opset,
+            "raters",
+        )
+        return self._finish("raters", model, module, {}, target)
 
     def _finish(
         self,
@@ -118,14 +269,16 @@ class GraphMaker:
         module: nn.Module,
         tables: Mapping[str, np.ndarray],
         target: Target,
+        rotates: bool = True,
+        gapless: bool = False,
     ) -> TracedGraph:
         tidy(model)
         make_reshapes_static(model)
         fuse_rms_norm(model)
         rotated = fuse_rotary(model)
-        if tables and rotated == 0:
+        if tables and rotates and rotated == 0:
             raise GraphNotLowered(name, "no rotary position embedding was found")
-        target.lower(model)
+        target.lower(model, gapless)
         transposed = pull_transposes(model)
         tidy(model)
         places: dict[str, str] = {}
@@ -133,8 +286,9 @@ class GraphMaker:
         buffers = dict(module.named_buffers(remove_duplicate=False))
         for key in unknown_values(model):
             shape = tuple(int(dim) for dim in model.graph.initializers[key].shape or ())
-            if key in tables:
-                places[key] = self._weights.table(key, tables[key])
+            table = key.rpartition(".")[2]
+            if table in tables:
+                places[key] = self._weights.table(table, tables[table])
             elif key in parameters:
                 source = self._sources[id(parameters[key])]
                 self._check_shape(source, shape[::-1] if key in transposed else shape)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TINY = Path(__file__).resolve().parent.parent / "samples" / "tiny_llava"
+_SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+TINY = _SAMPLES / "tiny_llava"
+TINY_GUIDE = _SAMPLES / "tiny_guide"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,9 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(source=str(TINY), summary="the sample model that vtp ships, trained on scenes"),
+    "tiny-guide": Preset(
+        source=str(TINY_GUIDE), summary="a smaller sample model, which can guide tiny"
+    ),
     "llava15": Preset(source="llava-hf/llava-1.5-7b-hf", summary="LLaVA-1.5 with Vicuna 7B"),
     "llava15-13b": Preset(source="llava-hf/llava-1.5-13b-hf", summary="LLaVA-1.5 with Vicuna 13B"),
 }

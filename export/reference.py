@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..runtime.plan import Keep, keep_count
-from ..trt_plugins.topk_tokens import topk_tokens
-from .families.base import VisionParts
-from .methods.base import Method
+from ..errors import ParityFailed
+from ..runtime.keep import Keep
 
 PROMPT = "What is in the picture?"
 STEPS = 12
@@ -37,12 +35,23 @@ def sample_image() -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Expected tensors of one keep."""
+class Sample:
+    """What is asked."""
 
-    keep: Keep
+    pixel_values: np.ndarray
+    """``(1, 3, H, W)`` float32."""
+    prompt: list[int]
+    """Token ids with one ``image_token``."""
+    image_token: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Expected tensors at some keeps."""
+
+    keep: tuple[Keep, ...]
     scores: np.ndarray | None
-    """``(1, tokens)`` float32."""
+    """``(1, tokens)`` float32 of the vision graph."""
     kept: np.ndarray
     """``(1, kept)`` int64."""
     image_embeds: np.ndarray
@@ -51,16 +60,8 @@ class Reference:
     """``(steps, vocab)``: after the prompt, then after each greedy token but the last."""
     tokens: tuple[int, ...]
     """``steps`` greedy tokens; the end token does not stop them."""
-
-
-class _EagerTower:
-    """What a method may look at (``TowerView``), from a plain run of the tower."""
-
-    def __init__(self, attention: torch.Tensor) -> None:
-        self._attention = attention
-
-    def cls_attention(self) -> torch.Tensor:
-        return self._attention[:, :, 0, 1:].float()
+    drops: tuple[tuple[np.ndarray | None, np.ndarray], ...] = ()
+    """For each drop inside the decoder: scores, and the patches left."""
 
 
 def load_torch_model(config: Any, folder: Path) -> Any:
@@ -78,46 +79,40 @@ def load_torch_model(config: Any, folder: Path) -> Any:
 
 
 @torch.no_grad()
-def reference(
-    model: Any,
-    parts: VisionParts,
-    method: Method,
-    pixel_values: np.ndarray,
-    prompt: list[int],
-    image_token: int,
-    keep: Keep,
-) -> Reference:
-    """Run the Hugging Face model with the method's selection between tower and projector.
+def plain_reference(model: Any, sample: Sample) -> Reference:
+    """Run the Hugging Face model as it is, with every image token.
 
     Args:
         model: from ``load_torch_model``.
-        parts: its vision parts.
-        method: the pruning method.
-        pixel_values: ``(1, 3, H, W)`` float32.
-        prompt: token ids with one ``image_token``.
-        image_token: id that stands for the image.
-        keep: how much to keep.
+        sample: what is asked.
     """
-    depth = len(parts.layers)
-    tower = model.model.vision_tower(
-        torch.from_numpy(pixel_values), output_hidden_states=True, output_attentions=True
-    )
-    features = tower.hidden_states[depth][:, int(parts.has_cls) :]
-    scores, kept = None, torch.arange(parts.tokens)[None]
-    if method.prunes:
-        found = method.scores(_EagerTower(tower.attentions[depth - 1]), features)
-        scores = found.float().numpy()
-        count = keep_count(keep, parts.tokens)
-        kept = torch.from_numpy(topk_tokens(features.numpy(), scores, count)[1])
-    chosen = torch.take_along_dim(features, kept[:, :, None], dim=1)
-    embeds = model.model.multi_modal_projector(chosen)
-
-    place = prompt.index(image_token)
+    pixels = torch.from_numpy(sample.pixel_values)
+    embeds = model.get_image_features(pixel_values=pixels).pooler_output[0][None]
+    place = sample.prompt.index(sample.image_token)
     table = model.get_input_embeddings()
-    before, after = torch.tensor([prompt[:place]]), torch.tensor([prompt[place + 1 :]])
+    before = torch.tensor([sample.prompt[:place]])
+    after = torch.tensor([sample.prompt[place + 1 :]])
     inputs = torch.cat((table(before), embeds, table(after)), dim=1)
     logits, tokens = _greedy(model, inputs)
-    return Reference(keep, scores, kept.numpy(), embeds.numpy(), logits, tokens)
+    kept = np.arange(embeds.shape[1])[None]
+    return Reference((), None, kept, embeds.numpy(), logits, tokens)
+
+
+def check_unpruned(staged: Reference, plain: Reference, tolerance: float) -> None:
+    """Compare the model cut into pieces, dropping nothing, with the whole one.
+
+    Raises:
+        ParityFailed: the pieces do not add up to the model.
+    """
+    for graph, got, want in (
+        ("vision", staged.image_embeds, plain.image_embeds),
+        ("language", staged.logits, plain.logits),
+    ):
+        difference = float(np.abs(got - want).max())
+        limit = tolerance * float(np.abs(want).max())
+        if not difference <= limit:
+            measured = f"cut at the plan's places, PyTorch itself differs by {difference:.3g}"
+            raise ParityFailed(graph, measured, f"{limit:.3g}")
 
 
 def _greedy(model: Any, inputs: torch.Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -143,5 +138,9 @@ def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:
         tensors[f"{number}.image_embeds"] = case.image_embeds
         tensors[f"{number}.logits"] = case.logits
         if case.scores is not None:
-            tensors["scores"] = case.scores
+            tensors[f"{number}.scores"] = case.scores
+        for drop, (scores, left) in enumerate(case.drops):
+            tensors[f"{number}.drop.{drop}.left"] = left
+            if scores is not None:
+                tensors[f"{number}.drop.{drop}.scores"] = scores
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}

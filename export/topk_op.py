@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 
 from ..trt_plugins.topk_tokens import DOMAIN, OP_TYPE, VERSION
+from ..trt_plugins.topk_tokens import topk_tokens as selection
 from .attention import symbolic
 
 ATTRIBUTES = {
@@ -25,7 +26,7 @@ ATTRIBUTES = {
 def topk_tokens(
     tokens: torch.Tensor, scores: torch.Tensor, keep: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The node, for use inside a traced module.
+    """The node, in a module that is being traced; outside of tracing, what it computes.
 
     Args:
         tokens: ``(batch, n, dim)``.
@@ -35,6 +36,10 @@ def topk_tokens(
     Returns:
         Kept tokens ``(batch, keep, dim)`` in original order, their indices ``(batch, keep)`` int64.
     """
+    if not torch.compiler.is_exporting():
+        found = selection(tokens[..., :0].numpy(), scores.numpy(), keep.numpy())[1]
+        chosen = torch.from_numpy(found)
+        return torch.take_along_dim(tokens, chosen[..., None], dim=1), chosen
     count = keep[0].item()
     torch._check(count >= 1)
     torch._check(count <= tokens.shape[1])

@@ -112,6 +112,7 @@ def _forget_fake_values(model: ir.Model, module: nn.Module) -> None:
 
 def _name_ends(model: ir.Model, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
     renamed: dict[str, str] = {}
+    _separate_ends(model)
     for values, wanted in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
         if len(values) != len(wanted):
             raise RuntimeError(f"graph has {len(values)} ends, expected {list(wanted)}")
@@ -128,6 +129,16 @@ def _name_ends(model: ir.Model, inputs: Mapping[str, Shape], outputs: Mapping[st
                     renamed.get(dim.value or "", dim) if isinstance(dim, ir.SymbolicDim) else dim
                     for dim in value.shape
                 )
+
+
+def _separate_ends(model: ir.Model) -> None:
+    """Where an input goes out as it came in, put a node between, so that both can have a name."""
+    for number, value in enumerate(model.graph.outputs):
+        if value.is_graph_input():
+            node = ir.node("Identity", [value])
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            model.graph.append(node)
+            model.graph.outputs[number] = node.outputs[0]
 
 
 def node_counts(model: ir.Model) -> dict[str, int]:

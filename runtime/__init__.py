@@ -8,8 +8,8 @@ from __future__ import annotations
 from .answer import Answer
 from .bundle import Bundle
 from .chat import Chat
+from .keep import Keep, keep_count
 from .pipeline import Pipeline, load
-from .plan import Keep, keep_count
 from .result import Result, Timings
 
 __all__ = [

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from .decoder import KVCache
+from .cache import KVCache
+from .cost import Cost
+from .decoder import Prefilled
+from .guide import Guidance, Guide
 from .loaded import LoadedBundle
-from .result import Result, Timings
+from .result import GuideResult, Result, StageResult, Timings
 from .sampling import Sampler
 from .vision import Seen
 
@@ -33,13 +36,40 @@ class Turn:
     """Most tokens of the answer."""
     seen: Seen | None
     """What the vision graph made of this turn's images."""
+    prefilled: Prefilled
+    """What the decoder made of it."""
     images: int
+    guide: GuideResult | None
+    cost: Cost
+    """By the plan."""
     read: int
     """Tokens read in prefill."""
     preprocess_ms: float
     vision_ms: float
     prefill_ms: float
     ttft_ms: float
+
+
+def _stages(turn: Turn) -> tuple[StageResult, ...]:
+    """What each stage read, from the plan's cost and from what its drop did."""
+    found = []
+    drops = (None, *turn.prefilled.drops)
+    for counted, dropped in zip(turn.cost.stages, drops, strict=True):
+        found.append(
+            StageResult(
+                first=counted.first,
+                stop=counted.stop,
+                image_tokens=counted.image_tokens,
+                tokens=counted.tokens,
+                flops=counted.flops,
+                kv_bytes=counted.kv_bytes,
+                score=dropped.drop.score if dropped else None,
+                arrived=len(dropped.arrived.image_rows) if dropped else counted.image_tokens,
+                kept=dropped.left.kept_of_images() if dropped else (),
+                scores=dropped.scores if dropped else None,
+            )
+        )
+    return tuple(found)
 
 
 class Answer(Iterator[str]):
@@ -104,12 +134,15 @@ class Answer(Iterator[str]):
             tokens=tuple(self._tokens),
             finished="eos" if self._tokens[-1] in self._eos else "length",
             kept=tuple(seen.kept) if seen else (),
+            stages=_stages(turn),
+            average_tokens=turn.cost.average,
             scores=tuple(seen.scores) if seen and seen.scores is not None else (),
             prompt_tokens=turn.read,
             image_tokens=kept * turn.images,
             image_tokens_before=self._loaded.bundle.manifest.plan.tokens * turn.images,
             cache_tokens=self._cache.length,
             cache_bytes=self._cache.nbytes,
+            guide=turn.guide,
             timings=Timings(
                 preprocess_ms=turn.preprocess_ms,
                 vision_ms=turn.vision_ms,
@@ -117,5 +150,42 @@ class Answer(Iterator[str]):
                 ttft_ms=turn.ttft_ms,
                 decode_ms=self._decode_ms,
                 decoded=len(self._tokens) - 1,
+            ),
+        )
+
+
+class EarlyAnswer(Answer):
+    """The answer of a guide that is sure: nothing more is generated."""
+
+    def __init__(self, guide: Guide, guidance: Guidance, report: GuideResult, images: int) -> None:
+        self._guide = guide
+        self._guidance = guidance
+        self._result = self._early(report, images)
+        self._pieces = iter([self._result.text] if self._result.text else [])
+
+    def _early(self, report: GuideResult, images: int) -> Result:
+        said, tokens = self._guidance, self._guide.tokens_per_image * images
+        return Result(
+            text=report.text,
+            tokens=said.tokens,
+            finished=said.finished,
+            kept=(),
+            scores=(),
+            prompt_tokens=said.read,
+            image_tokens=tokens,
+            image_tokens_before=tokens,
+            stages=(),
+            average_tokens=float(tokens),
+            cache_tokens=said.cache_tokens,
+            cache_bytes=said.cache_bytes,
+            guide=report,
+            timings=Timings(
+                preprocess_ms=said.preprocess_ms,
+                vision_ms=said.vision_ms,
+                prefill_ms=said.prefill_ms,
+                # Nothing is shown before the guide is sure of the whole.
+                ttft_ms=said.ms,
+                decode_ms=said.decode_ms,
+                decoded=len(said.tokens) - 1,
             ),
         )

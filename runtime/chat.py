@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from ..errors import ContextTooLong, ImageCountMismatch, SamplingInvalid
-from .answer import Answer, Memory, Turn
-from .decoder import KVCache
+import numpy as np
+
+from ..errors import (
+    ContextTooLong,
+    GuideMissing,
+    ImageCountMismatch,
+    KeepOutOfRange,
+    SamplingInvalid,
+)
+from .answer import Answer, EarlyAnswer, Memory, Turn
+from .cache import KVCache
+from .cost import cost
+from .guide import Guidance, Guide, guide_bundle_missing
 from .images import load_image
+from .keep import Keep, Keeps
 from .loaded import LoadedBundle
-from .plan import Keep
-from .result import Result
+from .result import GuideResult, Result
 from .sampling import Sampler
 from .splice import splice
+from .vision import Seen
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to answer; None takes the bundle's default. See ``Pipeline.stream``."""
 
-    keep: Keep | None = None
+    keep: Keeps | None = None
+    average: Keep | None = None
     max_new_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    exit_threshold: float | None = None
 
 
 class Chat:
@@ -35,13 +48,17 @@ class Chat:
     Args:
         loaded: the bundle on its engine.
         capacity: most tokens of the conversation; None sizes the cache to the first turn alone.
+        guide: ranks image tokens for the bundle; it sees one turn at a time.
     """
 
-    def __init__(self, loaded: LoadedBundle, capacity: int | None) -> None:
+    def __init__(
+        self, loaded: LoadedBundle, capacity: int | None, guide: Guide | None = None
+    ) -> None:
         context = loaded.bundle.manifest.language.context
         if capacity is not None and not 1 <= capacity <= context:
             raise ContextTooLong(capacity, context, "the model's context")
         self._loaded = loaded
+        self._guide = guide
         self._capacity = capacity
         self._cache: KVCache | None = None
         self._memory = Memory()
@@ -56,29 +73,66 @@ class Chat:
         """
         return self.stream(prompt, image, Settings(**settings)).finish()
 
-    def stream(self, prompt: str, image: Any = None, settings: Settings | None = None) -> Answer:
-        """Ask; iterate over the text as it comes, then read ``.result``."""
+    def stream(
+        self,
+        prompt: str,
+        image: Any = None,
+        settings: Settings | None = None,
+        scores: Mapping[str, np.ndarray] | None = None,
+    ) -> Answer:
+        """Ask; iterate over the text as it comes, then read ``.result``.
+
+        Args:
+            prompt: the question.
+            image: images of this turn, or None.
+            settings: how to answer.
+            scores: ``(images, tokens)`` float32 for drops ranked from elsewhere, by score name.
+        """
         started = perf_counter()
         settings = settings or Settings()
         loaded, manifest = self._loaded, self._loaded.bundle.manifest
         sampler = _sampler(settings, manifest.generation)
-        keep = manifest.plan.count(settings.keep)
+        keep = settings.keep
+        if settings.average is not None:
+            if keep is not None:
+                raise KeepOutOfRange(f"{keep} with average {settings.average}")
+            keep = manifest.plan.keeps_for_average(settings.average)
         images = _images(image, loaded.max_pixels)
+        counts = manifest.plan.counts(keep, len(images))
         tokens = self._tokens(prompt, len(images))
         places = tokens.count(manifest.prompt.image_token_id)
         if places != len(images):
             raise ImageCountMismatch(places, len(images), manifest.prompt.image_token)
 
-        read = len(tokens) + places * (keep - 1)
-        cache, new = self._room(read, settings.max_new_tokens)
+        text = len(tokens) - places
+        seen_by_stage = manifest.plan.tokens_of_stages(counts, len(images))
+        cache, new = self._room(text, len(images), seen_by_stage, settings.max_new_tokens)
+        guidance, report = self._ask_guide(prompt, images, counts, settings, scores)
+        if guidance is not None and report is not None and report.exited:
+            assert self._guide is not None
+            return EarlyAnswer(self._guide, guidance, report, len(images))
+        guided = perf_counter()
         pixels = manifest.preprocessing(images) if images else None
         preprocessed = perf_counter()
-        seen = loaded.vision(pixels, keep) if pixels is not None else None
+        seen = self._look(pixels, counts, tokens)
         looked = perf_counter()
-        embeds = splice(
-            loaded.decoder, tokens, manifest.prompt.image_token_id, seen.embeds if seen else None
+        turn_tokens = splice(
+            loaded.decoder,
+            tokens,
+            manifest.prompt.image_token_id,
+            seen.embeds if seen else None,
+            seen.kept if seen else None,
+            start=cache.position,
         )
-        logits = loaded.decoder.prefill(embeds, cache)
+        given = dict(scores or {})
+        if guidance is not None:
+            given["guide"] = guidance.scores
+        if seen is not None and seen.scores is not None:
+            given["vision"] = seen.scores
+        prefilled = loaded.decoder.prefill(
+            turn_tokens, cache, manifest.plan.in_decoder(counts), given
+        )
+        logits = prefilled.logits
         filled = perf_counter()
         first = sampler(logits)
         self._cache = cache
@@ -86,9 +140,12 @@ class Chat:
             first=first,
             limit=new,
             seen=seen,
+            prefilled=prefilled,
             images=len(images),
-            read=read,
-            preprocess_ms=(preprocessed - started) * 1e3,
+            guide=report,
+            read=turn_tokens.layout.tokens,
+            cost=cost(manifest.plan, manifest.language, counts, len(images), text, new - 1),
+            preprocess_ms=(preprocessed - guided) * 1e3,
             vision_ms=(looked - preprocessed) * 1e3,
             prefill_ms=(filled - looked) * 1e3,
             ttft_ms=(perf_counter() - started) * 1e3,
@@ -104,24 +161,85 @@ class Chat:
         spoken = text.decode(self._memory.tokens)
         return self._memory.pending + text.encode_more(spoken, turn)
 
-    def _room(self, read: int, max_new_tokens: int | None) -> tuple[KVCache, int]:
+    def _ask_guide(
+        self,
+        prompt: str,
+        images: Sequence[Any],
+        counts: Sequence[int],
+        settings: Settings,
+        scores: Mapping[str, np.ndarray] | None,
+    ) -> tuple[Guidance | None, GuideResult | None]:
+        """What the guide says, where there is one; nothing large has run yet."""
+        threshold = settings.exit_threshold
+        if threshold is not None and not (isinstance(threshold, (int, float)) and threshold >= 0):
+            raise SamplingInvalid("exit_threshold", threshold, "a number from 0 up, such as 0.9")
+        if self._guide is None:
+            plan = self._loaded.bundle.manifest.plan
+            if threshold is not None:
+                raise GuideMissing("an exit threshold needs a guide (--guide DIR, guide=...)")
+            drops = min(counts, default=0) < plan.tokens * len(images)
+            if plan.needs_guide and drops and "guide" not in (scores or {}):
+                raise guide_bundle_missing(self._loaded.bundle)
+            return None, None
+        if threshold is not None and self._capacity is not None:
+            raise SamplingInvalid("exit_threshold", threshold, "none in a conversation")
+        check = threshold is not None
+        said = self._guide.look(prompt, images, settings.max_new_tokens, check)
+        report = GuideResult(
+            text=self._guide.decode(said.tokens),
+            scores=tuple(said.scores),
+            confidence=said.confidence,
+            consistency=said.consistency,
+            certainty=said.certainty,
+            threshold=threshold,
+            exited=threshold is not None and said.certainty > threshold,
+            ms=said.ms,
+        )
+        return said, report
+
+    def _look(
+        self, pixels: np.ndarray | None, counts: Sequence[int], tokens: list[int]
+    ) -> Seen | None:
+        if pixels is None:
+            return None
+        loaded, plan = self._loaded, self._loaded.bundle.manifest.plan
+        keep = plan.after_vision(counts, len(pixels))
+        prompt = None
+        if loaded.vision.reads_prompt:
+            image_token = loaded.bundle.manifest.prompt.image_token_id
+            prompt = loaded.decoder.embed(np.array([t for t in tokens if t != image_token]))
+        return loaded.vision(pixels, keep, prompt)
+
+    def _room(
+        self, text: int, images: int, image_tokens: Sequence[int], max_new_tokens: int | None
+    ) -> tuple[KVCache, int]:
         """The cache, with room for this turn, and how many tokens may be generated."""
         manifest = self._loaded.bundle.manifest
         if max_new_tokens is not None and max_new_tokens < 1:
             raise SamplingInvalid("max_new_tokens", max_new_tokens, "a count of at least 1")
+        read = text + image_tokens[0]
         context = manifest.language.context
         used = self._cache.length if self._cache else 0
         limit = context if self._capacity is None else self._capacity
         what = "the model's context" if limit == context else "this conversation's cache"
-        free = limit - used - read
+        # Where numbers are those of all tokens, they run ahead of the rows.
+        numbered = (self._cache.position if self._cache else 0) + read
+        if manifest.plan.positions == "original":
+            numbered += manifest.plan.tokens * images - image_tokens[0]
+        free = min(limit - used - read, context - numbered)
         new = max_new_tokens or max(1, min(manifest.generation.max_new_tokens, free))
         if new > free:
+            over = context - numbered < limit - used - read
+            if over:
+                limit, what, used, read = context, "the model's context", 0, numbered
             raise ContextTooLong(used + read + new, limit, what)
         if self._cache is not None:
             return self._cache, new
         # The last token generated is never read again, so it needs no place.
-        capacity = self._capacity or read + new - 1
-        return KVCache(self._loaded.decoder, capacity), new
+        capacities = [text + seen + new - 1 for seen in image_tokens]
+        if self._capacity is not None:
+            capacities = [self._capacity] * len(image_tokens)
+        return self._loaded.decoder.cache(capacities), new
 
 
 def _images(image: Any, max_pixels: int) -> list[Any]:

@@ -1,54 +1,72 @@
-"""The language side at run time: KV cache, prefill, decode."""
+"""The language side at run time: a chain of stages, with drops between, over a KV cache."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import BundleCorrupted
-from .bundle import Bundle
-from .engines.base import Buffer, Engine, Graph, Run
+from .cache import KVCache, StageCache
+from .engines.base import Buffer, Engine, Graph
+from .layout import Layout
+from .manifest import LanguageRecord
+from .plan import Drop, Plan, recycled
+
+if TYPE_CHECKING:
+    from .splice import Prompt
 
 
-class KVCache:
-    """Keys and values of every layer, allocated once and updated in place.
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """What one drop inside the decoder did."""
 
-    Args:
-        capacity: most tokens it will hold.
-    """
+    drop: Drop
+    arrived: Layout
+    left: Layout
+    scores: np.ndarray | None
+    """``(groups, candidates)`` float32 of the image tokens that arrived; None if all stayed."""
 
-    def __init__(self, decoder: Decoder, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0
-        """Tokens that it holds."""
-        language = decoder.language
-        shape = (1, language.kv_heads, capacity, language.head_dim)
-        self.inputs: dict[str, Buffer] = {}
-        self.outputs: dict[str, Buffer] = {}
-        for layer in range(language.layers):
-            for kind in ("key", "value"):
-                # The same memory is read as past and written as present.
-                buffer = decoder.engine.buffer(shape, "float32")
-                # The standard operator reads unfilled rows before it masks them: no stray NaN.
-                buffer.write(np.zeros((), np.float32))
-                self.inputs[f"past_key_values.{layer}.{kind}"] = buffer
-                self.outputs[f"present.{layer}.{kind}"] = buffer
-        self.nbytes = sum(b.dtype.itemsize * int(np.prod(b.shape)) for b in self.inputs.values())
+
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """What reading a turn gave."""
+
+    logits: np.ndarray
+    """``(vocab,)`` after the last token."""
+    drops: tuple[Dropped, ...]
 
 
 class Decoder:
-    """Runs the language graph over a cache.
+    """Runs the language graphs.
 
     Args:
-        engine: what runs it.
-        bundle: where sizes and the embedding table come from.
-        graph: the language graph, loaded by ``engine``.
+        engine: what runs them.
+        plan: stages, drops, positions.
+        language: sizes.
+        table: embedding table ``(vocab, width)``.
+        graphs: the graphs by name, loaded by ``engine``: ``language.N``, ``drop.N``, ``raters``.
     """
 
-    def __init__(self, engine: Engine, bundle: Bundle, graph: Graph) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        language: LanguageRecord,
+        table: np.ndarray,
+        graphs: Mapping[str, Graph],
+    ) -> None:
         self.engine = engine
-        self.language = bundle.manifest.language
-        self._graph = graph
-        self._table = bundle.embedding_table()
+        self.plan = plan
+        self.language = language
+        self._table = table
+        self.stages = plan.stages
+        self.graphs = [graphs[f"language.{number}"] for number in range(len(self.stages))]
+        """The language graphs, in order."""
+        self._drops = [graphs[f"drop.{number}"] for number in range(1, len(self.stages))]
+        self._raters = graphs.get("raters")
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``.
@@ -65,54 +83,213 @@ class Decoder:
             ) from None
         return rows
 
-    def prefill(self, embeds: Buffer, cache: KVCache) -> np.ndarray:
-        """Append ``embeds (1, tokens, width)`` to the cache.
+    def cache(self, capacities: Sequence[int] | int) -> KVCache:
+        """A new cache; one capacity for each stage, or one for all."""
+        each = [capacities] * len(self.stages) if isinstance(capacities, int) else capacities
+        return KVCache(self.engine, self.language, self.stages, each)
 
-        Returns:
-            Logits ``(vocab,)`` after the last token.
+    def capacities(self, text: int, counts: Sequence[int], images: int) -> list[int]:
+        """Rows that each stage's cache needs.
+
+        Args:
+            text: text and new tokens.
+            counts: image tokens left after each drop, as from ``Plan.counts``.
+            images: images.
         """
-        step = _Step(self, cache, embeds)
-        return step.run(embeds.shape[1])
+        return [text + tokens for tokens in self.plan.tokens_of_stages(counts, images)]
+
+    def prefill(
+        self,
+        prompt: Prompt,
+        cache: KVCache,
+        counts: Sequence[int] | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> Prefilled:
+        """Append a turn to the cache.
+
+        Args:
+            prompt: the turn.
+            cache: what was read before.
+            counts: image tokens left after each drop inside the decoder, over all images of the
+                turn; None drops none.
+            given: scores ``(images, tokens of an image)`` float32 for drops that are ranked from
+                elsewhere, by the name of the score.
+        """
+        layout, hidden = prompt.layout, prompt.embeds
+        weights = self._rate(prompt) if self._raters is not None and counts else None
+        dropped: list[Dropped] = []
+        outputs: dict[str, Buffer] = {}
+        for number, stage in enumerate(cache.stages):
+            if number:
+                drop = self.plan.decoder_drops[number - 1]
+                count = len(layout.image_rows) if counts is None else counts[number - 1]
+                before = cache.stages[number - 1]
+                reads = _Reads(outputs, before, layout, given or {}, weights)
+                hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
+                dropped.append(done)
+                layout = done.left
+            step = _Step(self, number, stage, hidden, layout.tokens)
+            outputs = step.run(layout.positions)
+            hidden = outputs.get("hidden_states_out", hidden)
+        cache.position = prompt.next_position
+        return Prefilled(outputs["logits"].read()[-1], tuple(dropped))
 
     def decode(self, cache: KVCache) -> DecodeLoop:
         """A loop that appends one token at a time to the cache."""
         return DecodeLoop(self, cache)
 
-    def _bind(self, inputs: dict[str, Buffer], outputs: dict[str, Buffer], cache: KVCache) -> Run:
-        return self._graph.bind({**inputs, **cache.inputs}, {**outputs, **cache.outputs})
+    def _rate(self, prompt: Prompt) -> np.ndarray | None:
+        assert self._raters is not None
+        if not len(prompt.layout.image_rows) or not len(prompt.layout.rows_behind):
+            return None
+        rows = prompt.layout.rows_behind
+        weights = self.engine.buffer((len(rows),), "float32")
+        self._raters.bind(
+            {
+                "inputs_embeds": prompt.embeds,
+                "image_rows": self.filled(prompt.layout.image_rows),
+                "rater_rows": self.filled(rows),
+            },
+            {"rater_weights": weights},
+        )()
+        rated: np.ndarray = weights.read().copy()
+        return rated
+
+    def _drop(
+        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _Reads, start: int
+    ) -> tuple[Buffer, Dropped]:
+        """Drop before stage ``number``, whose cache holds ``start`` tokens."""
+        layout = reads.layout
+        arriving = len(layout.image_rows)
+        renumber = start if self.plan.positions == "compact-per-stage" else None
+        if count >= arriving:
+            every = np.arange(arriving)[None] if arriving else np.zeros((1, 0), dtype=np.int64)
+            left = layout.after(every, 0, renumber) if arriving else layout
+            if not arriving and renumber is not None:
+                left = Layout(
+                    positions=renumber + np.arange(layout.tokens),
+                    image_rows=layout.image_rows,
+                    images=layout.images,
+                    patches=layout.patches,
+                )
+            return hidden, Dropped(drop, layout, left, None)
+        groups, engine = layout.groups(drop.budget), self.engine
+        keep, merged = count // groups, drop.merged(arriving - count)
+        inputs = {
+            "hidden_states": hidden,
+            "image_rows": self.filled(layout.image_rows.reshape(groups, -1)),
+            "text_rows": self.filled(layout.text_rows),
+            "keep": self.filled(np.array([keep])),
+        }
+        if drop.recycle is not None:
+            taking = recycled(drop.recycle, arriving - count)
+            inputs["recycled"] = self.filled(np.array([taking]))
+            inputs["merged"] = self.filled(np.array([merged]))
+        graph = self._drops[number - 1]
+        for name in graph.inputs:
+            if name not in inputs:
+                inputs[name] = self._read(name, reads, drop, groups)
+        left_tokens = layout.tokens - arriving + count + merged
+        outputs = {
+            "hidden_states_out": engine.buffer((1, left_tokens, self.language.width), "float32"),
+            "kept": engine.buffer((groups, keep), "int64"),
+            "scores": engine.buffer((groups, arriving // groups), "float32"),
+        }
+        graph.bind(inputs, outputs)()
+        left = layout.after(outputs["kept"].read(), merged, renumber)
+        scores = outputs["scores"].read().copy()
+        return outputs["hidden_states_out"], Dropped(drop, layout, left, scores)
+
+    def _read(self, name: str, reads: _Reads, drop: Drop, groups: int) -> Buffer:
+        """An input of a drop graph that its score asks for."""
+        if name == "key_cache":
+            return reads.cache.last_keys
+        if name in reads.outputs:  # query, queries
+            return reads.outputs[name]
+        layout = reads.layout
+        weights = reads.rater_weights
+        values: dict[str, Callable[[], np.ndarray]] = {
+            "position_ids": lambda: layout.positions[None],
+            # The stage has run: its cache holds this prefill already.
+            "write_index": lambda: np.array([reads.cache.length - layout.tokens]),
+            "rater_rows": lambda: layout.rows_behind,
+            "rater_weights": lambda: (
+                np.ones(len(layout.rows_behind), np.float32) if weights is None else weights
+            ),
+            "given_scores": lambda: reads.scores_given(drop.score, groups),
+        }
+        return self.filled(values[name]())
+
+    def filled(self, values: np.ndarray) -> Buffer:
+        """A buffer with these values, as int64 or float32."""
+        kind = "float32" if values.dtype.kind == "f" else "int64"
+        buffer = self.engine.buffer(values.shape, kind)
+        buffer.write(values)
+        return buffer
+
+
+@dataclass
+class _Reads:
+    """What a drop's score may read."""
+
+    outputs: Mapping[str, Buffer]
+    cache: StageCache
+    layout: Layout
+    given: Mapping[str, np.ndarray]
+    rater_weights: np.ndarray | None
+
+    def scores_given(self, name: str, groups: int) -> np.ndarray:
+        """``(groups, candidates)``: of the tokens that arrive, picked from scores of all
+        patches."""
+        scores, layout = self.given[name], self.layout
+        # A merged token stands for no patch: it comes last.
+        picked = scores[np.maximum(layout.images, 0), np.maximum(layout.patches, 0)]
+        found: np.ndarray = np.where(layout.patches < 0, np.float32(-np.inf), picked)
+        return found.reshape(groups, -1)
 
 
 class _Step:
-    """One run of the graph bound to buffers for a number of new tokens."""
+    """One language graph bound to buffers for a number of new tokens."""
 
-    def __init__(self, decoder: Decoder, cache: KVCache, embeds: Buffer) -> None:
-        tokens = embeds.shape[1]
-        engine = decoder.engine
+    def __init__(
+        self, decoder: Decoder, number: int, cache: StageCache, hidden: Buffer, tokens: int
+    ) -> None:
+        engine, language = decoder.engine, decoder.language
+        graph = decoder.graphs[number]
         self._cache = cache
         self._positions = engine.buffer((1, tokens), "int64")
         self._write_index = engine.buffer((1,), "int64")
-        self._logits = engine.buffer((1, decoder.language.vocab), "float32")
-        self._run = decoder._bind(
-            {
-                "inputs_embeds": embeds,
-                "position_ids": self._positions,
-                "write_index": self._write_index,
-            },
-            {"logits": self._logits},
-            cache,
-        )
+        shapes: dict[str, tuple[int, ...]] = {
+            "logits": (1, language.vocab),
+            "hidden_states_out": (1, tokens, language.width),
+            "query": (1, language.heads, 1, language.head_dim),
+            "queries": (1, language.heads, tokens, language.head_dim),
+            "received": (1,),
+        }
+        self.outputs = {
+            name: engine.buffer(shape, "float32")
+            for name, shape in shapes.items()
+            if name in graph.outputs
+        }
+        inputs = {
+            "inputs_embeds" if number == 0 else "hidden_states": hidden,
+            "position_ids": self._positions,
+            "write_index": self._write_index,
+        }
+        # A guide's graph, asked for an answer alone.
+        for name, value in (("score_rows", 0), ("image_columns", 0), ("logit_rows", tokens - 1)):
+            if name in graph.inputs:
+                inputs[name] = decoder.filled(np.array([value]))
+        self._run = graph.bind({**inputs, **cache.inputs}, {**self.outputs, **cache.outputs})
 
-    def run(self, tokens: int) -> np.ndarray:
-        """Run for the next ``tokens`` places of the cache; logits ``(vocab,)`` of the last."""
-        cache = self._cache
-        start = cache.length
-        # Compact positions: a token's position is its place in the cache.
-        self._positions.write(np.arange(start, start + tokens, dtype=np.int64)[None])
+    def run(self, positions: np.ndarray) -> dict[str, Buffer]:
+        """Run for the next ``len(positions)`` places of the cache; returns the outputs."""
+        start = self._cache.length
+        self._positions.write(positions[None])
         self._write_index.write(np.array([start], dtype=np.int64))
         self._run()
-        cache.length = start + tokens
-        logits: np.ndarray = self._logits.read()[0]
-        return logits
+        self._cache.length = start + len(positions)
+        return self.outputs
 
 
 class DecodeLoop:
@@ -120,10 +297,23 @@ class DecodeLoop:
 
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
         self._decoder = decoder
+        self._cache = cache
         self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
-        self._step = _Step(decoder, cache, self._embeds)
+        self._per_stage = decoder.plan.positions == "compact-per-stage"
+        self._steps: list[_Step] = []
+        hidden = self._embeds
+        for number, stage in enumerate(cache.stages):
+            step = _Step(decoder, number, stage, hidden, 1)
+            self._steps.append(step)
+            hidden = step.outputs.get("hidden_states_out", hidden)
 
     def step(self, token: int) -> np.ndarray:
         """Append ``token`` to the cache; logits ``(vocab,)`` for the one after it."""
+        cache = self._cache
         self._embeds.write(self._decoder.embed(np.array([token]))[None])
-        return self._step.run(1)
+        for step, stage in zip(self._steps, cache.stages, strict=True):
+            number = stage.length if self._per_stage else cache.position
+            outputs = step.run(np.array([number], dtype=np.int64))
+        cache.position += 1
+        logits: np.ndarray = outputs["logits"].read()[0]
+        return logits

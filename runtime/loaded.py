@@ -45,8 +45,16 @@ class LoadedBundle:
         self.max_pixels = max_pixels
         with bundle.verified(self.target) if verify else nullcontext():
             self.text = Text(bundle.file(TOKENIZER))
-            self.vision = Vision(self.engine, bundle, self._load("vision", followed=True))
-            self.decoder = Decoder(self.engine, bundle, self._load("language.0"))
+            plan, language = manifest.plan, manifest.language
+            vision = self._load("vision", followed=True)
+            self.vision = Vision(self.engine, plan, language.width, vision)
+            names = [f"language.{number}" for number in range(len(plan.stages))]
+            names += [f"drop.{number}" for number in range(1, len(plan.stages))]
+            if any(r.name == "raters" for r in manifest.graphs):
+                names.append("raters")
+            graphs = {name: self._load(name) for name in names}
+            table = bundle.embedding_table()
+            self.decoder = Decoder(self.engine, plan, language, table, graphs)
 
     def _load(self, name: str, followed: bool = False) -> Graph:
         record = self.bundle.manifest.graph(name, self.target)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from ..errors import ManifestInvalid, ManifestTooNew
+from ..errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from .plan import Plan
 from .preprocess import ImagePreprocessor
 from .prompt import PromptLayout
 from .strict import read, write
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "manifest.json"
 # Far above any model; keeps a manifest that lies from filling the memory.
 _LIMITS = {
@@ -20,6 +20,7 @@ _LIMITS = {
     "kv_heads": 2**10,
     "head_dim": 2**12,
     "width": 2**18,
+    "inner": 2**20,
     "vocab": 2**24,
     "context": 2**26,
 }
@@ -50,7 +51,7 @@ class GraphRecord:
     """One graph file."""
 
     name: str
-    """``vision`` or ``language.N``."""
+    """``vision``, ``language.N``, ``drop.N`` (before ``language.N``) or ``raters``."""
     target: str
     """Flavour: ``ort`` or ``onnx``."""
     file: str
@@ -81,6 +82,8 @@ class LanguageRecord:
     kv_heads: int
     head_dim: int
     width: int
+    inner: int
+    """Inner width of the gated MLP."""
     vocab: int
     context: int
     """Most positions the model knows."""
@@ -112,9 +115,10 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenCase:
-    """The golden sample at one keep: what PyTorch answers."""
+    """The golden sample at some keeps: what PyTorch answers."""
 
-    keep: int | float
+    keep: tuple[int | float, ...]
+    """One for each drop."""
     tokens: tuple[int, ...]
     """Greedy answer."""
 
@@ -125,7 +129,7 @@ class Deviation:
 
     graph: str
     target: str
-    keep: int | float
+    keep: tuple[int | float, ...]
     output: str
     max_abs: float
     mean_abs: float
@@ -140,7 +144,9 @@ class Golden:
     """File of the sample image."""
     prompt: str
     tensors: str
-    """safetensors file: ``KEEP.image_embeds``, ``KEEP.kept``, ``KEEP.logits`` and ``scores``."""
+    """safetensors file; for case C ``C.image_embeds``, ``C.kept``, ``C.logits``, for drop D inside
+    the decoder ``C.drop.D.scores`` and ``C.drop.D.left`` (patches), and the vision graph's
+    ``C.scores``."""
     tolerance: float
     """Largest difference accepted, relative to the largest magnitude in the tensor."""
     cases: tuple[GoldenCase, ...]
@@ -166,6 +172,12 @@ class Manifest:
     """Tokenizer and golden files."""
     golden: Golden
 
+    def __post_init__(self) -> None:
+        if self.plan.layers != self.language.layers:
+            raise ManifestInvalid(
+                "plan.layers", f"{self.plan.layers} is not the decoder's {self.language.layers}"
+            )
+
     def graph(self, name: str, target: str) -> GraphRecord:
         """The record of a graph in a target.
 
@@ -190,7 +202,7 @@ class Manifest:
         """Read the file's text.
 
         Raises:
-            ManifestTooNew: a schema version that this vtp does not know.
+            ManifestTooNew, ManifestTooOld: a schema version that this vtp does not read.
             ManifestInvalid: anything else that breaks the schema.
         """
         try:
@@ -204,6 +216,8 @@ class Manifest:
             raise ManifestInvalid("schema", f"a version number is needed, not {schema!r}")
         if schema > SCHEMA:
             raise ManifestTooNew(schema, SCHEMA)
+        if schema < SCHEMA:
+            raise ManifestTooOld(schema, SCHEMA)
         return read(cls, data, "manifest")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from .answer import Answer
 from .bundle import Bundle
 from .chat import Chat, Settings
+from .guide import Guide
 from .images import DEFAULT_MAX_PIXELS
+from .keep import Keep, Keeps
 from .loaded import LoadedBundle
-from .plan import Keep
 from .result import Result
 
 
@@ -22,6 +23,7 @@ def load(
     target: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     verify: bool = True,
+    guide: str | Path | None = None,
 ) -> Pipeline:
     """Load a bundle.
 
@@ -33,16 +35,25 @@ def load(
         max_pixels: most pixels of an input image.
         verify: compare every file with its sha256 first; turn it off only for bundles that
             nobody else can write to.
+        guide: folder of a smaller model's bundle (``vtp export --method guide``) that ranks the
+            image tokens for this one; needed where the plan drops by a guide's scores.
 
     Raises:
         BundleError: the bundle is missing, broken, changed or unsafe.
         EngineError: the engine is unknown or cannot run here.
     """
-    return Pipeline(Bundle(path), engine, threads, target, max_pixels, verify)
+    pipeline = Pipeline(Bundle(path), engine, threads, target, max_pixels, verify)
+    if guide is not None:
+        small = LoadedBundle(Bundle(guide), engine, threads, target, max_pixels, verify)
+        pipeline.guide = Guide(small, pipeline)
+    return pipeline
 
 
 class Pipeline(LoadedBundle):
     """A bundle on an engine, to be asked questions; made by ``load``."""
+
+    guide: Guide | None = None
+    """Ranks image tokens for it."""
 
     def chat(self, capacity: int | None = None) -> Chat:
         """A conversation of several turns over one KV cache.
@@ -51,18 +62,21 @@ class Pipeline(LoadedBundle):
             capacity: most tokens of the whole conversation; None takes 2048, or the model's context
                 where that is less.
         """
-        return Chat(self, capacity or min(2048, self.bundle.manifest.language.context))
+        context = self.bundle.manifest.language.context
+        return Chat(self, min(2048, context) if capacity is None else capacity, self.guide)
 
     def stream(
         self,
         image: Any,
         prompt: str,
         *,
-        keep: Keep | None = None,
+        keep: Keeps | None = None,
+        average: Keep | None = None,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        exit_threshold: float | None = None,
     ) -> Answer:
         """Ask one question; iterate over the answer's text as it comes, then read ``.result``.
 
@@ -71,39 +85,46 @@ class Pipeline(LoadedBundle):
                 those, or None for a question without image.
             prompt: the question. The image token in it (such as ``<image>``) says where images go;
                 without it they go in front.
-            keep: kept image tokens of each image, ratio (float) or count (int); None takes the
-                bundle's default.
+            keep: kept image tokens of each image, ratio (float) or count (int); one for each place
+                where the plan drops, in order; None takes the bundle's default.
+            average: instead of ``keep``, image tokens that a language layer reads in the mean.
             max_new_tokens: longest answer; None takes the model's default, or what its context
                 leaves.
             temperature: 0 is greedy; None takes the model's default.
             top_p: nucleus sampling; None takes the model's default.
             seed: makes sampling repeatable.
+            exit_threshold: with a guide: return its answer where its certainty, mean of confidence
+                and consistency, is above this; None always asks the large model too.
 
         Raises:
             VtpError: bad input; see ``vtp.errors``. Nothing has been run then.
         """
-        settings = Settings(keep, max_new_tokens, temperature, top_p, seed)
-        return Chat(self, None).stream(prompt, image, settings)
+        settings = Settings(keep, average, max_new_tokens, temperature, top_p, seed, exit_threshold)
+        return Chat(self, None, self.guide).stream(prompt, image, settings)
 
     def generate(
         self,
         image: Any,
         prompt: str,
         *,
-        keep: Keep | None = None,
+        keep: Keeps | None = None,
+        average: Keep | None = None,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        exit_threshold: float | None = None,
     ) -> Result:
         """Ask one question and wait for the whole answer; arguments as for ``stream``."""
         answer = self.stream(
             image,
             prompt,
             keep=keep,
+            average=average,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             seed=seed,
+            exit_threshold=exit_threshold,
         )
         return answer.finish()

@@ -2,60 +2,83 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ..errors import KeepOutOfRange, ManifestInvalid
+from ..errors import (
+    AverageOutOfReach,
+    KeepCountMismatch,
+    KeepGrows,
+    KeepOutOfRange,
+    ManifestInvalid,
+)
+from .keep import ROUNDINGS, Keep, Keeps, check_keep, keep_count, keep_ratio
 
-Keep = int | float
-"""Kept image tokens of each image: a float is a ratio in (0, 1], an int is a count."""
+POSITIONS = ("compact", "original", "compact-per-stage")
+"""How kept tokens are numbered.
 
-POSITIONS = ("compact",)
-
-
-def keep_count(keep: Keep, total: int) -> int:
-    """How many of ``total`` tokens a keep means.
-
-    A ratio means ``round(total * ratio)``, half to even, at least 1.
-
-    FasterVLM's own counts for 576 tokens follow: 432, 288, 144, 58, 29 for 0.75, 0.5, 0.25, 0.1,
-    0.05.
-
-    Raises:
-        KeepOutOfRange: not a ratio in (0, 1] nor a count in 1..total.
-    """
-    check_keep(keep, total)
-    return max(1, round(total * keep)) if isinstance(keep, float) else int(keep)
+``original``: as if nothing had been dropped. ``compact``: anew, without gaps, after the vision
+graph; drops in the decoder keep the numbers. ``compact-per-stage``: anew after every drop.
+"""
+BUDGETS = ("image", "all")
+"""Whether a drop keeps its share of each image, or the best of all images of a prompt together."""
+_BISECTIONS = 60
 
 
-def check_keep(keep: Keep, total: int | None = None) -> None:
-    """Refuse a keep out of range; ``total`` is the most a count may be, where it is known.
+@dataclass(frozen=True, kw_only=True)
+class MethodRecord:
+    """A method that the plan came from."""
 
-    Raises:
-        KeepOutOfRange: as for ``keep_count``.
-    """
-    number = not isinstance(keep, bool) and isinstance(keep, (int, float))
-    if isinstance(keep, float):
-        fits = math.isfinite(keep) and 0.0 < keep <= 1.0
-    else:
-        fits = number and keep >= 1 and (total is None or keep <= total)
-    if not (number and fits):
-        raise KeepOutOfRange(keep, total)
+    name: str
+    parameters: dict[str, Any]
 
 
-def parse_keep(text: str) -> Keep:
-    """A keep as typed: ``0.1`` and ``1.0`` are ratios, ``58`` and ``1`` are counts.
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """One place where image tokens are dropped."""
 
-    Raises:
-        KeepOutOfRange: neither.
-    """
-    try:
-        keep: Keep = int(text) if text.strip().lstrip("+").isdigit() else float(text)
-    except ValueError:
-        raise KeepOutOfRange(text) from None
-    check_keep(keep)
-    return keep
+    layer: int
+    """First language layer that sees the kept tokens only; 0: the vision graph drops."""
+    keep: Keep
+    """Default keep, of the tokens of the whole image, not of those that arrive."""
+    score: str
+    """What ranks the tokens."""
+    score_layer: int | None
+    """Layer that the score is read from (of the vision tower where ``layer`` is 0, else of the
+    decoder), counted from 0; None if it comes from no layer."""
+    rounding: str = "half-even"
+    """How a ratio becomes a count: one of ``ROUNDINGS``."""
+    budget: str = "image"
+    """One of ``BUDGETS``."""
+    recycle: float | None = None
+    """Share of the dropped tokens that are merged into a few that stay (SparseVLM, 3.3); None
+    merges none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.layer <= 2**10:
+            raise ManifestInvalid("plan.drops.layer", f"{self.layer} is no layer")
+        if self.rounding not in ROUNDINGS:
+            raise ManifestInvalid("plan.drops.rounding", f"{self.rounding!r} is not in {ROUNDINGS}")
+        if self.budget not in BUDGETS:
+            raise ManifestInvalid("plan.drops.budget", f"{self.budget!r} is not in {BUDGETS}")
+        if self.layer == 0 and (self.budget != "image" or self.recycle is not None):
+            raise ManifestInvalid("plan.drops", "the vision graph drops image by image, unmerged")
+        if self.recycle is not None and not 0 < self.recycle <= 1:
+            raise ManifestInvalid("plan.drops.recycle", f"{self.recycle} is not in (0, 1]")
+
+    def merged(self, dropped: int) -> int:
+        """Tokens that ``dropped`` tokens are merged into: ``int(int(0.3 p + 1) / 10) + 1`` at
+        0.3."""
+        if self.recycle is None or dropped == 0:
+            return 0
+        return int(recycled(self.recycle, dropped) / 10) + 1
+
+
+def recycled(share: float, dropped: int) -> int:
+    """How many of ``dropped`` tokens take part in the merge."""
+    return min(dropped, int(share * dropped) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,50 +90,203 @@ class Stage:
     stop: int
     """One past the last layer."""
 
+    @property
+    def layers(self) -> int:
+        """How many."""
+        return self.stop - self.first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """The language graph tells which image tokens its text attended to (SGL, arXiv 2412.03324)."""
+
+    include_last_visual_row: bool
+    """Whether the row of the last image token counts too, as in the published code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a bundle prunes, as plain data."""
 
-    method: str
-    """Name of the method; ``none`` for a bundle without pruning."""
-    parameters: dict[str, Any]
-    """The method's parameters."""
-    prunes: bool
-    """Whether the vision graph takes ``keep`` and selects."""
-    score_layer: int | None
-    """Encoder layer whose attention is the score, counted from 0; None if it is not attention."""
+    methods: tuple[MethodRecord, ...]
+    """Where it came from; none for a bundle without pruning."""
     tokens: int
     """Image tokens of one image before pruning."""
     grid: tuple[int, int]
     """Rows and columns of patches."""
-    keep: int | float
-    """Default keep."""
+    layers: int
+    """Layers of the decoder."""
+    drops: tuple[Drop, ...]
+    """In order; none for a bundle without pruning."""
     positions: str
-    """How kept tokens are numbered; ``compact``: anew from zero, without gaps."""
-    stages: tuple[Stage, ...]
-    """The language graphs, in order."""
+    """One of ``POSITIONS``."""
+    guide: Guide | None = None
+    """Set where the bundle can guide a larger model."""
 
     def __post_init__(self) -> None:
         if self.tokens != self.grid[0] * self.grid[1] or self.tokens < 1:
             raise ManifestInvalid("plan.grid", f"{self.grid} does not hold {self.tokens} tokens")
-        try:
-            check_keep(self.keep, self.tokens)
-        except KeepOutOfRange as error:
-            raise ManifestInvalid("plan.keep", str(error)) from error
         if self.positions not in POSITIONS:
             raise ManifestInvalid("plan.positions", f"{self.positions!r} is not in {POSITIONS}")
-        if not self.stages:
-            raise ManifestInvalid("plan.stages", "at least one stage is needed")
+        layers = [drop.layer for drop in self.drops]
+        if layers != sorted(set(layers)) or (layers and layers[-1] >= self.layers):
+            raise ManifestInvalid(
+                "plan.drops", f"layers {layers} do not ascend within the {self.layers} layers"
+            )
+        budgets = [drop.budget for drop in self.drops]
+        if budgets != sorted(budgets, key=BUDGETS.index):
+            raise ManifestInvalid("plan.drops", "a budget for each image follows one over all")
+        if self.guide is not None and any(layers):
+            raise ManifestInvalid("plan.guide", "a guide drops nothing in its decoder")
+        try:
+            for drop in self.drops:
+                check_keep(drop.keep, self.tokens)
+            self.counts(None, 1)
+        except (KeepOutOfRange, KeepGrows) as error:
+            raise ManifestInvalid("plan.drops.keep", str(error)) from error
 
-    def count(self, keep: Keep | None) -> int:
-        """Kept tokens of each image; ``None`` means the plan's default.
+    @property
+    def name(self) -> str:
+        """The methods' names with ``+`` between, or ``none``."""
+        return "+".join(record.name for record in self.methods) or "none"
+
+    @property
+    def vision_drop(self) -> Drop | None:
+        """The drop in the vision graph, if there is one."""
+        return next((drop for drop in self.drops if drop.layer == 0), None)
+
+    @property
+    def decoder_drops(self) -> tuple[Drop, ...]:
+        """The drops between language stages, in order."""
+        return tuple(drop for drop in self.drops if drop.layer > 0)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The language graphs, in order."""
+        edges = [0, *(drop.layer for drop in self.decoder_drops), self.layers]
+        return tuple(Stage(first=a, stop=b) for a, b in pairwise(edges))
+
+    def gapless(self, stage: int) -> bool:
+        """Whether the numbers of the tokens in a language stage count up without gaps."""
+        if self.positions == "original":
+            return not self.drops or (stage == 0 and self.vision_drop is None)
+        return self.positions == "compact-per-stage" or stage == 0
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether a drop is ranked by another, smaller model."""
+        return any(drop.score == "guide" for drop in self.drops)
+
+    def keeps(self, keep: Keeps | None) -> tuple[Keep, ...]:
+        """One keep for each drop; ``None`` means the defaults.
 
         Raises:
-            KeepOutOfRange: out of range, or below all tokens where the bundle does not prune.
+            KeepOutOfRange: below all tokens where the bundle does not prune.
+            KeepCountMismatch: fewer or more keeps than drops.
         """
-        if not self.prunes:
-            if keep is not None and keep_count(keep, self.tokens) != self.tokens:
-                raise KeepOutOfRange(keep, self.tokens, prunes=False)
-            return self.tokens
-        return keep_count(self.keep if keep is None else keep, self.tokens)
+        if keep is None:
+            return tuple(drop.keep for drop in self.drops)
+        given: tuple[Keep, ...]
+        if isinstance(keep, Sequence) and not isinstance(keep, (str, bytes)):
+            given = tuple(keep)
+        else:
+            given = (keep,)  # type: ignore[assignment]
+        if not self.drops:
+            for one in given:
+                if keep_count(one, self.tokens) != self.tokens:
+                    raise KeepOutOfRange(one, self.tokens, prunes=False)
+            return ()
+        if len(given) == 1 and given[0] == 1.0 and isinstance(given[0], float):
+            return (1.0,) * len(self.drops)
+        if len(given) != len(self.drops):
+            raise KeepCountMismatch(given, [drop.layer for drop in self.drops], self.tokens)
+        return given
+
+    def counts(self, keep: Keeps | None, images: int) -> tuple[int, ...]:
+        """Image tokens that are left after each drop, over all images of a prompt.
+
+        Args:
+            keep: one keep for each drop, or ``1.0`` for all; None means the defaults.
+            images: images in the prompt.
+
+        Raises:
+            KeepOutOfRange, KeepCountMismatch: as for ``keeps``.
+            KeepGrows: a drop would keep more than the one before it.
+        """
+        counts: list[int] = []
+        left = self.tokens * images
+        keeps = self.keeps(keep)
+        for drop, one in zip(self.drops, keeps, strict=True):
+            share = keep_count(one, self.tokens, drop.rounding) * images
+            if drop.budget == "all" and isinstance(one, float) and images:
+                share = keep_count(one, self.tokens * images, drop.rounding)
+            if share > left:
+                raise KeepGrows(keeps)
+            # Merged tokens stay beside the kept ones.
+            left = min(left, share + drop.merged(left - share))
+            counts.append(share)
+        return tuple(counts)
+
+    def after_vision(self, counts: Sequence[int], images: int) -> int:
+        """Tokens of each image that leave the vision graph; ``counts`` as from ``counts``."""
+        dropped = self.vision_drop is not None and images
+        return counts[0] // images if dropped else self.tokens
+
+    def in_decoder(self, counts: Sequence[int]) -> tuple[int, ...]:
+        """Those of ``counts`` that belong to drops inside the decoder."""
+        return tuple(counts[len(self.drops) - len(self.decoder_drops) :])
+
+    def tokens_of_stages(self, counts: Sequence[int], images: int) -> tuple[int, ...]:
+        """Image tokens in each language stage, merged ones included; ``counts`` as from
+        ``counts``."""
+        left, seen = self.tokens * images, []
+        for drop, count in zip(self.drops, counts, strict=True):
+            if drop.layer > 0:
+                seen.append(left)
+            left = count + drop.merged(left - count)
+        return (*seen, left)
+
+    def average(self, counts: Sequence[int], images: int) -> float:
+        """Image tokens that a language layer sees, mean over the layers and images."""
+        if not images:
+            return 0.0
+        tokens = self.tokens_of_stages(counts, images)
+        return sum(stage.layers * n for stage, n in zip(self.stages, tokens, strict=True)) / (
+            self.layers * images
+        )
+
+    def keeps_for_average(self, average: Keep) -> tuple[Keep, ...]:
+        """Keeps that let a language layer see this many tokens of an image in the mean.
+
+        The default keeps, as ratios, are all raised to one power: a schedule keeps its shape. Of
+        the keeps that reach no more than the average asked for, the highest.
+
+        Raises:
+            AverageOutOfReach: the layers before the first drop alone see more.
+        """
+        check_keep(average, self.tokens)
+        wanted = keep_ratio(average, self.tokens) * self.tokens
+        if not self.drops:
+            return self.keeps(average)
+        ratios = [keep_ratio(drop.keep, self.tokens) for drop in self.drops]
+        # A default that keeps all has no shape to keep.
+        ratios = [min(ratio, 1 - 1 / (2 * self.tokens)) for ratio in ratios]
+
+        def schedule(power: float) -> tuple[Keep, ...]:
+            return tuple(
+                keep_count(max(ratio**power, 1e-9), self.tokens, drop.rounding)
+                for ratio, drop in zip(ratios, self.drops, strict=True)
+            )
+
+        def reached(power: float) -> float:
+            return self.average(self.counts(schedule(power), 1), 1)
+
+        low, high = 0.0, 1.0
+        while reached(high) > wanted:
+            high *= 2
+            if high > 2**20:
+                raise AverageOutOfReach(average, reached(high) / self.tokens)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if reached(middle) <= wanted else (middle, high)
+        return schedule(high)

@@ -18,7 +18,7 @@ class Timings:
     prefill_ms: float
     """Splice of the embeddings and the language graph over the prompt."""
     ttft_ms: float
-    """From the call to the first token: all of the above, tokenizer and sampling."""
+    """From the call to the first token: all of the above, tokenizer, sampling, and the guide."""
     decode_ms: float
     """All further tokens together."""
     decoded: int
@@ -31,6 +31,54 @@ class Timings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class StageResult:
+    """What one language stage read in prefill."""
+
+    first: int
+    """First layer."""
+    stop: int
+    """One past the last layer."""
+    arrived: int
+    """Image tokens before the drop in front of it."""
+    image_tokens: int
+    """Image tokens that its layers read, merged ones included."""
+    tokens: int
+    """All tokens that its layers read."""
+    flops: float
+    """Of the prefill, by ``runtime.cost.FLOPS_FORMULA``."""
+    kv_bytes: int
+    """Its part of the KV cache for this turn, new tokens included."""
+    score: str | None
+    """What ranked the drop in front of it; None for the first stage."""
+    kept: tuple[np.ndarray, ...]
+    """For each image the patches left by that drop; empty for the first stage."""
+    scores: np.ndarray | None
+    """``(groups, candidates)`` float32 scores of that drop; None where nothing was dropped."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GuideResult:
+    """What a guide did for an answer (see ``runtime.guide``)."""
+
+    text: str
+    """The guide's own answer."""
+    scores: tuple[np.ndarray, ...]
+    """For each image ``(tokens,)`` float32: attention that each token received in the guide."""
+    confidence: float
+    """Geometric mean of the probabilities of the tokens of its answer."""
+    consistency: float | None
+    """Probability of that answer with 5 % of the image tokens; None without a threshold."""
+    certainty: float
+    """Mean of the two: what the threshold is compared with."""
+    threshold: float | None
+    """Above it the guide's answer is returned and the large model is not run; None: never."""
+    exited: bool
+    """Whether that happened."""
+    ms: float
+    """The guide's time, milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """One answer."""
 
@@ -40,17 +88,23 @@ class Result:
     finished: str
     """``eos`` (the model ended) or ``length`` (max_new_tokens reached)."""
     kept: tuple[np.ndarray, ...]
-    """For each image of this turn, ``(kept,)`` int64 patch indices in raster order."""
+    """For each image of this turn, ``(kept,)`` int64 patch indices, kept by the vision graph."""
     scores: tuple[np.ndarray, ...]
     """For each image ``(tokens,)`` float32 scores; empty without pruning."""
     prompt_tokens: int
     """Tokens read in prefill, kept image tokens included."""
     image_tokens: int
-    """Kept image tokens among them."""
+    """Image tokens among them, as the vision graph left them."""
     image_tokens_before: int
     """Image tokens before pruning."""
+    stages: tuple[StageResult, ...]
+    """What each language stage read."""
+    average_tokens: float
+    """Image tokens that a language layer read, mean over the layers, all images together."""
     cache_tokens: int
     """Tokens in the KV cache when the answer ended."""
     cache_bytes: int
     """Size of the KV cache."""
+    guide: GuideResult | None
+    """What the guide did, where there is one."""
     timings: Timings

@@ -51,6 +51,11 @@ class Text:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token with its id."""
+        words: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return words
+
     def stream(self) -> TextStream:
         """A decoder for ids that come one by one."""
         return TextStream(self._tokenizer)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ManifestInvalid, VerifyFailed
-from .decoder import KVCache
+from .decoder import Prefilled
 from .images import load_image
+from .keep import Keep, show_keeps
 from .manifest import Deviation, GoldenCase
 from .pipeline import Pipeline
 from .splice import splice
@@ -26,6 +27,13 @@ def replay(pipeline: Pipeline) -> list[Deviation]:
     return _Replay(pipeline).run()
 
 
+def stand_in_scores(tokens: int) -> np.ndarray:
+    """Scores ``(1, tokens)`` in place of those of a guide, the same for every model."""
+    # Every token another score: 7919 is a prime above any number of tokens of an image.
+    scores: np.ndarray = (np.arange(tokens) * 613 % 7919)[None].astype(np.float32) / 7919
+    return scores
+
+
 class _Replay:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -43,39 +51,75 @@ class _Replay:
         return self.deviations
 
     def _vision(self, number: int, case: GoldenCase, pixels: np.ndarray) -> None:
-        plan = self.pipeline.bundle.manifest.plan
-        count = plan.count(case.keep)
-        seen = self.pipeline.vision(pixels, count)
+        pipeline = self.pipeline
+        plan = pipeline.bundle.manifest.plan
+        count = plan.after_vision(plan.counts(case.keep, 1), 1)
+        image_token = pipeline.bundle.manifest.prompt.image_token_id
+        prompt = [token for token in self._prompt() if token != image_token]
+        seen = pipeline.vision(pixels, count, pipeline.decoder.embed(np.array(prompt)))
         kept = self.expected.tensor(f"{number}.kept")
         if seen.scores is not None:
-            scores = np.asarray(self.expected.tensor("scores"))
+            scores = np.asarray(self.expected.tensor(f"{number}.scores"))
             self._compare("vision", case, "scores", scores, seen.scores)
             if not np.array_equal(kept, seen.kept):
-                self._accept_ties(case, scores[0], kept[0], seen.kept[0])
+                self._accept_ties("vision", case, scores[0], kept[0], seen.kept[0])
                 return
         embeds = self.expected.tensor(f"{number}.image_embeds")
         self._compare("vision", case, "image_embeds", embeds, seen.embeds.read())
 
+    def _prompt(self) -> list[int]:
+        layout = self.pipeline.bundle.manifest.prompt
+        turn = layout.render_turn(self.golden.prompt, 1, first=True)
+        return self.pipeline.text.encode(turn)
+
     def _language(self, number: int, case: GoldenCase) -> None:
         pipeline = self.pipeline
-        layout, decoder = pipeline.bundle.manifest.prompt, pipeline.decoder
+        plan, decoder = pipeline.bundle.manifest.plan, pipeline.decoder
         embeds = np.asarray(self.expected.tensor(f"{number}.image_embeds"))
         images = pipeline.engine.buffer(embeds.shape, "float32")
         images.write(embeds)
-        turn = layout.render_turn(self.golden.prompt, 1, first=True)
-        prompt = splice(decoder, pipeline.text.encode(turn), layout.image_token_id, images)
-        cache = KVCache(decoder, prompt.shape[1] + len(case.tokens))
+        image_token = pipeline.bundle.manifest.prompt.image_token_id
+        kept = np.asarray(self.expected.tensor(f"{number}.kept"))
+        prompt = splice(decoder, self._prompt(), image_token, images, kept)
+        cache = decoder.cache(prompt.layout.tokens + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
         known = all(0 <= token < decoder.language.vocab for token in case.tokens)
         if not known or len(case.tokens) != len(expected):
             raise ManifestInvalid(f"golden.cases[{number}]", "its tokens do not fit its tensors")
-        logits = decoder.prefill(prompt, cache)
+        given = {"guide": stand_in_scores(plan.tokens)}
+        if plan.vision_drop is not None:
+            given["vision"] = np.asarray(self.expected.tensor(f"{number}.scores"))
+        counts = plan.counts(case.keep, 1)
+        read = decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
+        if not self._drops(number, case, read):
+            return
+        logits = read.logits
         loop = decoder.decode(cache)
+        last = f"language.{len(plan.stages) - 1}"
         for step, token in enumerate(case.tokens):
             # PyTorch's tokens are fed, so that every step is compared on the same past.
-            self._compare("language.0", case, f"logits[{step}]", expected[step], logits)
-            self._same_choice(case, step, expected[step], logits, token)
+            self._compare(last, case, f"logits[{step}]", expected[step], logits)
+            self._same_choice(last, case, step, expected[step], logits, token)
             logits = loop.step(token)
+
+    def _drops(self, number: int, case: GoldenCase, read: Prefilled) -> bool:
+        """Compare every drop; False where ties fell otherwise, so that what follows may differ."""
+        for at, dropped in enumerate(read.drops):
+            if dropped.scores is None:
+                continue
+            name = f"{number}.drop.{at}"
+            scores = np.asarray(self.expected.tensor(f"{name}.scores"))
+            graph = f"drop.{at + 1}"
+            self._compare(graph, case, "scores", scores, dropped.scores)
+            want = np.asarray(self.expected.tensor(f"{name}.left"))
+            got = dropped.left.patches
+            if np.array_equal(want, got):
+                continue
+            arrived, flat = dropped.arrived.patches, scores.ravel()
+            places = [np.flatnonzero(np.isin(arrived, x[x >= 0])) for x in (want, got)]
+            self._accept_ties(graph, case, flat, *places)
+            return False
+        return True
 
     def _compare(
         self, graph: str, case: GoldenCase, output: str, want: np.ndarray, got: np.ndarray
@@ -85,15 +129,16 @@ class _Replay:
         limit = self.golden.tolerance * max(float(np.abs(want).max()), 1e-6)
         if not deviation.max_abs <= limit:
             measured = (
-                f"{output} at keep {case.keep} differs by up to {deviation.max_abs:.3g} "
-                f"(mean {deviation.mean_abs:.3g}, cosine {deviation.cosine:.6f})"
+                f"{output} at keep {show_keeps(case.keep)} differs by up to "
+                f"{deviation.max_abs:.3g} (mean {deviation.mean_abs:.3g}, "
+                f"cosine {deviation.cosine:.6f})"
             )
             raise VerifyFailed(
                 self._where(graph), self.pipeline.engine.name, measured, f"{limit:.3g}"
             )
 
     def _accept_ties(
-        self, case: GoldenCase, scores: np.ndarray, want: np.ndarray, got: np.ndarray
+        self, graph: str, case: GoldenCase, scores: np.ndarray, want: np.ndarray, got: np.ndarray
     ) -> None:
         """Other kept tokens are right only if their scores tie at the cut, within the tolerance."""
         cut = scores[want].min()
@@ -101,14 +146,14 @@ class _Replay:
         gap = float(np.abs(scores[strangers] - cut).max()) if len(strangers) else 0.0
         if gap > self.golden.tolerance * float(np.abs(scores).max()) or len(got) != len(want):
             raise VerifyFailed(
-                self._where("vision"),
+                self._where(graph),
                 self.pipeline.engine.name,
-                f"kept tokens at keep {case.keep} differ in {len(strangers)} places",
+                f"kept tokens at keep {show_keeps(case.keep)} differ in {len(strangers)} places",
                 "differences between tied scores only",
             )
 
     def _same_choice(
-        self, case: GoldenCase, step: int, want: np.ndarray, got: np.ndarray, token: int
+        self, graph: str, case: GoldenCase, step: int, want: np.ndarray, got: np.ndarray, token: int
     ) -> None:
         chosen = int(got.argmax())
         if chosen == token:
@@ -116,9 +161,9 @@ class _Replay:
         gap = float(want[token] - want[chosen])
         if gap > 2 * self.golden.tolerance * float(np.abs(want).max()):
             raise VerifyFailed(
-                self._where("language.0"),
+                self._where(graph),
                 self.pipeline.engine.name,
-                f"greedy token {step} at keep {case.keep} is {chosen}, not {token}",
+                f"greedy token {step} at keep {show_keeps(case.keep)} is {chosen}, not {token}",
                 "the same token, but for ties",
             )
 
@@ -127,7 +172,7 @@ class _Replay:
 
 
 def compare(
-    graph: str, target: str, keep: int | float, output: str, want: np.ndarray, got: np.ndarray
+    graph: str, target: str, keep: tuple[Keep, ...], output: str, want: np.ndarray, got: np.ndarray
 ) -> Deviation:
     """Largest and mean absolute difference, and cosine, of two arrays of one shape."""
     a, b = (np.asarray(x, dtype=np.float64).ravel() for x in (want, got))

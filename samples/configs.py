@@ -29,6 +29,8 @@ class SampleConfig:
     """Key and value heads of the decoder (grouped-query attention)."""
     text_inner: int = 512
     """Inner width of the decoder's gated MLP."""
+    tower: str | None = None
+    """Sample model whose trained tower is taken as it is; None trains one."""
     seed: int = 1
     """Seed of the weights, the scenes and their order."""
     scenes: int = 40_000
@@ -55,5 +57,17 @@ class SampleConfig:
         return self.grid**2
 
 
-CONFIGS: dict[str, SampleConfig] = {"tiny": SampleConfig()}
+CONFIGS: dict[str, SampleConfig] = {
+    "tiny": SampleConfig(),
+    "tiny-guide": SampleConfig(
+        text_width=96,
+        text_layers=2,
+        text_heads=4,
+        text_inner=256,
+        tower="tiny_llava",
+        seed=2,
+        scenes=12_000,
+        language_steps=2_000,
+    ),
+}
 """Name -> config, for `train.py --config`."""

@@ -1,8 +1,12 @@
 """Accuracy of exported bundles on held-out scenes, through the runtime.
 
 `python -m vtp.samples.evaluate fastervlm=out/tiny random=out/tiny-random uniform=out/tiny-uniform`
-asks every bundle the same questions at every keep and prints two markdown tables (in percent) and
-one line of JSON. Answers must match exactly, spaces and case aside.
+asks every bundle the same questions at every average (share of the image tokens that a language
+layer reads) and prints two markdown tables (in percent) and one line of JSON. Answers must match
+exactly, spaces and case aside. A dash stands for an average that the bundle's plan cannot reach.
+
+`--guide BUNDLE --thresholds 2,0.95,0.5` asks bundles that a guide leads, once for each exit
+threshold instead, and prints how often the guide answered alone.
 """
 
 from __future__ import annotations
@@ -16,57 +20,94 @@ from pathlib import Path
 from statistics import median
 
 import vtp
+from vtp.errors import AverageOutOfReach, KeepOutOfRange
 
 from .scenes import KINDS, SHORT_KINDS, Sample, evaluation_set, same_answer
 
-KEEPS = "1.0,0.5,0.25,0.1,0.05"
+AVERAGES = "1.0,0.5,0.25,0.1,0.05"
 MAX_NEW_TOKENS = 40
 """The longest answer, to a `describe` question, has 36 tokens and the end."""
 
 
 def accuracy(
-    pipe: vtp.Pipeline, samples: Sequence[Sample], keep: float, max_new_tokens: int = MAX_NEW_TOKENS
+    pipe: vtp.Pipeline,
+    samples: Sequence[Sample],
+    average: float | None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    exit_threshold: float | None = None,
 ) -> dict[str, float]:
     """Share of right answers by kind, under "average" the mean over `SHORT_KINDS`.
 
-    Under "tokens" and "ttft_ms" the image tokens kept and the median time to the first token.
+    Under "tokens" the image tokens that a layer read, under "ttft_ms" the median time to the first
+    token, under "answer_ms" the mean time to the whole answer, under "exits" the share that a guide
+    answered.
     """
     right: dict[str, list[bool]] = {}
     waits: list[float] = []
-    tokens = 0
+    tokens: list[float] = []
+    exits = 0
+    began = time.perf_counter()
     for sample in samples:
         result = pipe.generate(
-            sample.image, sample.question, keep=keep, max_new_tokens=max_new_tokens
+            sample.image,
+            sample.question,
+            average=average,
+            max_new_tokens=max_new_tokens,
+            exit_threshold=exit_threshold,
         )
         waits.append(result.timings.ttft_ms)
-        tokens = result.image_tokens
+        tokens.append(result.average_tokens)
+        exits += result.guide is not None and result.guide.exited
         right.setdefault(sample.kind, []).append(same_answer(result.text, sample.answer))
+    seconds = time.perf_counter() - began
     by_kind = {kind: sum(hits) / len(hits) for kind, hits in right.items()}
     short = [by_kind[kind] for kind in SHORT_KINDS if kind in by_kind]
-    measured = {"tokens": tokens, "ttft_ms": median(waits), **by_kind}
-    return {"average": sum(short) / len(short), **measured} if short else measured
+    return {
+        "average": sum(short) / len(short) if short else float("nan"),
+        "tokens": sum(tokens) / len(tokens),
+        "ttft_ms": median(waits),
+        "answer_ms": seconds * 1e3 / len(samples),
+        "exits": exits / len(samples),
+        **by_kind,
+    }
 
 
-def tables(figures: dict[str, dict[float, dict[str, float]]]) -> str:
-    """Two markdown tables: averages by keep and bundle with time, then every kind of question.
+def tables(figures: dict[str, dict[float, dict[str, float] | None]]) -> str:
+    """Two markdown tables: bundles by average, then every kind of question.
 
-    `figures` is bundle name -> keep -> kind -> share.
+    `figures` is bundle name -> average -> kind -> share, None where the plan cannot reach it.
     """
-    names = list(figures)
-    keeps = list(next(iter(figures.values())))
-    lines = [f"| keep | image tokens | {' | '.join(names)} | first token after, ms |"]
-    lines.append("|---" * (len(names) + 3) + "|")
-    for keep in keeps:
-        cells = [f"{100 * figures[name][keep]['average']:.1f}" for name in names]
-        first = figures[names[0]][keep]
-        cells = [f"{keep:g}", f"{first['tokens']:g}", *cells, f"{first['ttft_ms']:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    kinds = [k for k in ("average", *KINDS) if k in figures[names[0]][keeps[0]]]
-    lines += ["", "| keep | bundle | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 2) + "|"]
-    for keep in keeps:
-        for name in names:
-            cells = [f"{100 * figures[name][keep][kind]:.1f}" for kind in kinds]
-            lines.append(f"| {keep:g} | {name} | " + " | ".join(cells) + " |")
+    averages = list(next(iter(figures.values())))
+    lines = [f"| method | {' | '.join(f'{100 * average:g} %' for average in averages)} |"]
+    lines.append("|---" * (len(averages) + 1) + "|")
+    for name, row in figures.items():
+        found = [row[average] for average in averages]
+        cells = ["-" if cell is None else f"{100 * cell['average']:.1f}" for cell in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    head = ["average", "method", "image tokens", "first token after, ms", "mean", *KINDS]
+    lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for average in averages:
+        for name, row in figures.items():
+            cell = row[average]
+            if cell is not None:
+                shares = [f"{100 * cell[kind]:.1f}" for kind in ("average", *KINDS) if kind in cell]
+                shown = [f"{average:g}", name, f"{cell['tokens']:.1f}", f"{cell['ttft_ms']:.1f}"]
+                lines.append("| " + " | ".join([*shown, *shares]) + " |")
+    return "\n".join(lines)
+
+
+def guided_table(figures: dict[str, dict[float, dict[str, float]]]) -> str:
+    """Markdown: accuracy, share of early exits and time at every threshold."""
+    lines = [
+        "| bundle | exit threshold | accuracy, % | early exits, % | time to the whole answer, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in figures.items():
+        for threshold, cell in row.items():
+            lines.append(
+                f"| {name} | {threshold:g} | {100 * cell['average']:.1f} "
+                f"| {100 * cell['exits']:.1f} | {cell['answer_ms']:.1f} |"
+            )
     return "\n".join(lines)
 
 
@@ -80,25 +121,42 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vtp.samples.evaluate", description=__doc__)
     parser.add_argument("bundles", nargs="+", type=_named, metavar="[NAME=]BUNDLE")
     parser.add_argument("--count", type=int, default=300, help="questions, all kinds in turn")
-    parser.add_argument("--keeps", default=KEEPS, help="kept ratios, comma between them")
+    parser.add_argument("--averages", default=AVERAGES, help="shares, comma between them")
+    parser.add_argument("--guide", type=Path, metavar="BUNDLE", help="guide of all bundles")
+    parser.add_argument("--thresholds", help="exit thresholds, comma between them; with --guide")
     parser.add_argument("--seed", type=int, default=20_000, help="seed of the held-out scenes")
     options = parser.parse_args(arguments)
-    keeps = [float(keep) for keep in options.keeps.split(",")]
     samples = list(evaluation_set(options.count, options.seed))
-    figures: dict[str, dict[float, dict[str, float]]] = {}
+    guided = options.thresholds is not None
+    points = [float(x) for x in (options.thresholds if guided else options.averages).split(",")]
+    figures: dict[str, dict[float, dict[str, float] | None]] = {}
     for name, folder in options.bundles:
-        pipe = vtp.load(folder)
+        pipe = vtp.load(folder, guide=options.guide)
         figures[name] = {}
-        for keep in keeps:
+        for point in points:
+            cell: dict[str, float] | None = None
             began = time.perf_counter()
-            figures[name][keep] = accuracy(pipe, samples, keep)
-            print(
-                f"{name} keep {keep:g}: {100 * figures[name][keep]['average']:.1f} %"
-                f" in {time.perf_counter() - began:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    print(tables(figures))
+            try:
+                threshold = point if guided else None
+                cell = accuracy(pipe, samples, None if guided else point, exit_threshold=threshold)
+            except (AverageOutOfReach, KeepOutOfRange) as error:
+                print(f"{name} at {point:g}: {error}", file=sys.stderr, flush=True)
+            figures[name][point] = cell
+            if cell is not None:
+                print(
+                    f"{name} at {point:g}: {100 * cell['average']:.1f} %"
+                    f" in {time.perf_counter() - began:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    if guided:
+        reached = {
+            name: {at: cell for at, cell in row.items() if cell is not None}
+            for name, row in figures.items()
+        }
+        print(guided_table(reached))
+    else:
+        print(tables(figures))
     print()
     print(json.dumps({"count": len(samples), "seed": options.seed, "accuracy": figures}))
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
 from .accuracy import as_markdown, measure
 from .configs import CONFIGS, SampleConfig
@@ -36,6 +36,8 @@ def latest_model(config: SampleConfig, work: Path) -> LlavaForConditionalGenerat
         "decoder": llava.language_model,
         "head": model.lm_head,
     }
+    if config.tower is not None:
+        load_tower(config.tower, parts["tower"])
     for name in ("tower.pt", "language.pt"):
         if (work / name).exists():
             saved = torch.load(work / name, weights_only=True)
@@ -45,6 +47,14 @@ def latest_model(config: SampleConfig, work: Path) -> LlavaForConditionalGenerat
     return model
 
 
+def load_tower(name: str, tower: CLIPVisionModel) -> None:
+    """Give `tower` the weights of the sample model in the folder `name` beside this file."""
+    trained = LlavaForConditionalGeneration.from_pretrained(
+        Path(__file__).parent / name, dtype=torch.float32
+    )
+    tower.load_state_dict(trained.model.vision_tower.state_dict())
+
+
 def make(config: SampleConfig, out: Path, work: Path) -> LlavaForConditionalGeneration:
     """Run what is missing of all stages and write the folder."""
     work.mkdir(parents=True, exist_ok=True)
@@ -52,7 +62,10 @@ def make(config: SampleConfig, out: Path, work: Path) -> LlavaForConditionalGene
     model = new_model(config)
     tower = model.model.vision_tower
     began = time.perf_counter()
-    train_tower(config, tower, scenes, work)
+    if config.tower is None:
+        train_tower(config, tower, scenes, work)
+    else:
+        load_tower(config.tower, tower)
     print(f"stage 1: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     tower.eval().requires_grad_(False)
     began = time.perf_counter()

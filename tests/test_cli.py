@@ -103,7 +103,7 @@ def test_every_command_and_option_is_documented(root: Path, name: str) -> None:
 def test_json_of_list_holds_the_registries(vtp: Any) -> None:
     outcome = vtp("list", "--format", "json")
     data = json.loads(outcome.out)
-    assert list(data) == ["presets", "methods", "families", "engines"]
+    assert list(data) == ["presets", "methods", "scores", "families", "engines"]
     assert "fastervlm" in [row["method"] for row in data["methods"]]
     assert "cpu" in [row["engine"] for row in data["engines"]]
     assert json.loads(vtp("list", "engines", "--format", "json").out) == {
@@ -113,12 +113,12 @@ def test_json_of_list_holds_the_registries(vtp: Any) -> None:
 
 def test_json_of_inspect(vtp: Any, random_bundle: Path) -> None:
     data = json.loads(vtp("inspect", random_bundle, "--format", "json").out)
-    assert list(data) == ["bundle", "graphs", "files", "engines"]
+    assert list(data) == ["bundle", "stages", "graphs", "files", "engines"]
     assert {row["state"] for row in data["files"]} == {"intact"}
     assert {len(row["sha256"]) for row in data["files"]} == {64}
     facts = {row["entry"]: row["value"] for row in data["bundle"]}
     assert facts["method"] == "fastervlm"
-    assert facts["image tokens kept"] == "2 of 16 (keep 0.1), any other at run time"
+    assert facts["image tokens"].startswith("2.0 of 16 a layer in the mean (keep 0.1), any other")
     inputs = {spec["name"] for graph in data["graphs"] for spec in graph["inputs"]}
     assert {"pixel_values", "keep", "past_key_values.1.value"} <= inputs
 
@@ -188,7 +188,7 @@ def test_the_answer_alone_is_on_stdout(run: Any) -> None:
     outcome = run()
     assert outcome.out.split() == document["text"].split()
     assert outcome.out.count("\n") == document["text"].count("\n") + 1
-    assert outcome.err.startswith("[kept 2 of 16 image tokens | prompt ")
+    assert outcome.err.startswith("[kept 2 of 16 image tokens, 2.0 a layer in the mean | prompt ")
     assert outcome.err.count("\n") == 1
 
 
@@ -314,4 +314,5 @@ def test_an_export_tells_the_result_on_stdout_and_progress_on_stderr(
     places = [outcome.err.index(step) for step in steps]
     assert places == sorted(places)
     plan = json.loads((out / "manifest.json").read_text())["plan"]
-    assert (plan["method"], plan["parameters"], plan["keep"]) == ("random", {"seed": 3}, 4)
+    assert plan["methods"] == [{"name": "random", "parameters": {"seed": 3}}]
+    assert plan["drops"][0]["keep"] == 4

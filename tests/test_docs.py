@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_quoted_files_are_the_files() -> None:
+    spec = importlib.util.spec_from_file_location("make_quotes", ROOT / "docs" / "make_quotes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make_quotes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_quotes)
+    quoting = [page for page in PAGES if "<!-- file:" in page.read_text()]
+    assert quoting
+    for page in quoting:
+        text = page.read_text()
+        assert make_quotes.filled(text) == text, "python docs/make_quotes.py"
 
 
 def test_no_placeholder_was_left_in_the_pages() -> None:

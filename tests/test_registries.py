@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,23 @@ import pytest
 from vtp.cli import COMMANDS, command
 from vtp.export.families import FAMILIES, make_family
 from vtp.export.methods import METHODS, method_class
-from vtp.export.methods.base import Method
+from vtp.export.methods.base import DecoderMethod, Method, VisionMethod
+from vtp.export.methods.schedule import FreeSchedule
 from vtp.export.presets import PRESETS
+from vtp.export.scores import SCORES, score_class
+from vtp.export.scores.base import Arriving, DropScore
 from vtp.export.targets import TARGETS, make_target
 from vtp.runtime.engines import ENGINES, engine_class
 from vtp.runtime.engines.base import Engine
+from vtp.runtime.keep import ROUNDINGS
+from vtp.runtime.plan import POSITIONS
 
 TABLES: dict[str, Mapping[str, object]] = {
     "methods": METHODS,
     "families": FAMILIES,
     "engines": ENGINES,
     "targets": TARGETS,
+    "scores": SCORES,
     "presets": PRESETS,
 }
 ROWS = [(table, name) for table, rows in TABLES.items() for name in rows]
@@ -39,7 +46,23 @@ def test_methods(name: str) -> None:
     assert cls.name == name
     assert cls.summary
     assert cls().parameters() is not None
-    assert 0 < cls.default_keep <= 1
+    assert cls().positions in POSITIONS
+    for preset in cls.presets.values():
+        assert cls(**preset).parameters().keys() >= preset.keys()
+    if issubclass(cls, VisionMethod):
+        assert 0 < cls.default_keep <= 1
+        assert cls.rounding in ROUNDINGS
+    if issubclass(cls, DecoderMethod) and cls is not FreeSchedule:
+        assert all(drop.score in SCORES for drop in cls().drops(32))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_scores(name: str) -> None:
+    cls = score_class(name)
+    assert issubclass(cls, DropScore)
+    assert cls.name == name
+    assert cls.summary
+    assert set(cls.inputs) <= {field.name for field in fields(Arriving)}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -89,7 +112,7 @@ def test_every_method_has_a_row_with_its_paper(readme: str, name: str) -> None:
     assert paper is None or paper in row
 
 
-@pytest.mark.parametrize("table", ["methods", "families", "engines", "targets"])
+@pytest.mark.parametrize("table", ["methods", "scores", "families", "engines", "targets"])
 def test_every_file_of_a_table_is_a_row(root: Path, table: str) -> None:
     """A file without a row would never be found."""
     folder = root / ("runtime" if table == "engines" else "export") / table

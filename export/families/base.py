@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 
@@ -31,6 +32,27 @@ class VisionParts:
     def tokens(self) -> int:
         """Image tokens before pruning."""
         return self.grid[0] * self.grid[1]
+
+
+class RotaryLookup(nn.Module):
+    """``position_ids (batch, tokens)`` -> cos and sin ``(batch, tokens, head_dim)``.
+
+    From two tables ``(positions, head_dim / 2)``; positions are explicit so that pruned prompts may
+    number their tokens as they like. In fake mode the tables have no values.
+    """
+
+    def __init__(self, tables: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        for name, table in tables.items():
+            self.register_buffer(name, torch.tensor(table))
+
+    def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        halves = (
+            nn.functional.embedding(position_ids, self.get_buffer(name))
+            for name in ("rotary_cos", "rotary_sin")
+        )
+        cos, sin = (torch.cat((half, half), dim=-1) for half in halves)
+        return cos, sin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +80,16 @@ class LanguageParts:
         explicit = getattr(self.config, "head_dim", None)
         return int(explicit or self.config.hidden_size // self.config.num_attention_heads)
 
+    def rotary_lookup(self) -> RotaryLookup:
+        """A module that looks rotation angles up by position."""
+        return RotaryLookup(self.rotary_tables())
+
     def rotary_tables(self) -> dict[str, np.ndarray]:
         """``rotary_cos`` and ``rotary_sin``, ``(context, head_dim / 2)`` float32."""
         return _rotary_tables(self.rotary, self.config, self.context)
 
 
 def _rotary_tables(rotary: type[nn.Module], config: Any, context: int) -> dict[str, np.ndarray]:
-    import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
     with unset_fake_temporarily(), torch.no_grad():

@@ -1,4 +1,5 @@
-"""LLaVA: CLIP tower, two-layer projector, Llama-like decoder (arXiv 2304.08485, 2310.03744)."""
+"""LLaVA: CLIP or SigLIP tower, two-layer projector, Llama-like decoder (arXiv 2304.08485,
+2310.03744)."""
 
 from __future__ import annotations
 
@@ -11,10 +12,13 @@ import torch
 from torch import nn
 
 from ...errors import ModelNotSupported
+from ..attention import AttentionContext, attention_by
 from .base import LanguageParts, VisionParts
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _ROTARY = ("default", "linear", "llama3")
+_SELECTS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
+"""For each tower the ``vision_feature_select_strategy`` that gives all patches and nothing else."""
 
 
 class _ClipEmbeddings(nn.Module):
@@ -30,6 +34,21 @@ class _ClipEmbeddings(nn.Module):
         return hidden
 
 
+class _SiglipLayer(nn.Module):
+    """A layer that keeps what it does not know, such as ``vtp``, from its attention."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, vtp: AttentionContext
+    ) -> torch.Tensor:
+        with attention_by(vtp):
+            result: torch.Tensor = self.layer(hidden, attention_mask=attention_mask)
+        return result
+
+
 class Llava:
     """``LlavaForConditionalGeneration`` of transformers."""
 
@@ -37,20 +56,20 @@ class Llava:
 
     def check(self, config: Any) -> None:
         vision, text = config.vision_config, config.text_config
-        if vision.model_type != "clip_vision_model":
-            raise ModelNotSupported(
-                f"a LLaVA with vision tower {vision.model_type!r}", ["clip_vision_model"]
-            )
+        if vision.model_type not in _SELECTS:
+            raise ModelNotSupported(f"a LLaVA with vision tower {vision.model_type!r}", _SELECTS)
         if text.model_type not in _DECODERS:
             raise ModelNotSupported(f"a LLaVA with decoder {text.model_type!r}", _DECODERS)
         if not isinstance(config.vision_feature_layer, int):
             raise ModelNotSupported(
                 f"vision_feature_layer {config.vision_feature_layer!r}", ["one layer index"]
             )
-        if config.vision_feature_select_strategy != "default":
+        selects = _SELECTS[vision.model_type]
+        if config.vision_feature_select_strategy != selects:
             raise ModelNotSupported(
-                f"vision_feature_select_strategy {config.vision_feature_select_strategy!r}",
-                ["default (patches without [CLS])"],
+                f"vision_feature_select_strategy {config.vision_feature_select_strategy!r} of a "
+                f"{vision.model_type}",
+                [f"{selects} (all patches, without [CLS])"],
             )
         self._layers_run(config)
         rope = getattr(text, "rope_parameters", None) or {}
@@ -63,18 +82,25 @@ class Llava:
 
     def make(self, config: Any) -> nn.Module:
         from transformers import LlavaForConditionalGeneration
+        from transformers.initialization import no_init_weights
 
-        return LlavaForConditionalGeneration(config)
+        # SigLIP draws its first weights until they please, which fake tensors cannot.
+        with no_init_weights():
+            model = LlavaForConditionalGeneration(config)
+        model.tie_weights()
+        return model
 
     def vision(self, model: Any) -> VisionParts:
         config = model.config
         tower = model.model.vision_tower
         side = config.vision_config.image_size // config.vision_config.patch_size
+        has_cls = config.vision_config.model_type == "clip_vision_model"
+        layers = tower.encoder.layers[: self._layers_run(config)]
         return VisionParts(
-            embeddings=_ClipEmbeddings(tower),
-            layers=nn.ModuleList(tower.encoder.layers[: self._layers_run(config)]),
+            embeddings=_ClipEmbeddings(tower) if has_cls else tower.embeddings,
+            layers=nn.ModuleList(layers if has_cls else map(_SiglipLayer, layers)),
             projector=model.model.multi_modal_projector,
-            has_cls=True,
+            has_cls=has_cls,
             grid=(side, side),
             image_size=(config.vision_config.image_size,) * 2,
         )

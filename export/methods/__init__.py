@@ -12,6 +12,18 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, str] = {
     "fastervlm": "fastervlm:FasterVlm",
+    "vtc-cls": "vtc_cls:VtcCls",
+    "visionzip": "visionzip:VisionZip",
+    "vispruner": "vispruner:VisPruner",
+    "divprune": "divprune:DivPrune",
+    "cdpruner": "cdpruner:CdPruner",
+    "fopru": "fopru:FoPru",
+    "fastv": "fastv:FastV",
+    "pyramiddrop": "pyramiddrop:PyramidDrop",
+    "sparsevlm": "sparsevlm:SparseVlm",
+    "schedule": "schedule:FreeSchedule",
+    "sgl": "sgl:SmallVlmGuidance",
+    "guide": "guide:GuideMethod",
     "none": "none:NoPruning",
     "random": "random:RandomOrder",
     "uniform": "uniform:UniformGrid",

@@ -1,56 +1,205 @@
-"""What a vision-side pruning method is: a score for each image token, higher is kept.
+"""What a pruning method is.
 
-The base owns what methods must not differ on: how many tokens a keep means, the tie rule, the
-order and the positions of the kept tokens, and the gather (``TopKTokens``).
+A method is a frozen dataclass in a file of its own; its fields are its parameters. It says which
+tokens matter; the base owns what methods must not differ on: the tie rule, the order and the gather
+(``TopKTokens``), and what a keep and a position mode mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
+from ...errors import LayerOutOfRange, ParameterInvalid, ScoreNotAvailable
+from ...runtime.plan import Drop
 from ..attention import symbolic
+from ..topk_op import topk_tokens
 
 
 class TowerView(Protocol):
-    """What a method may look at in the vision tower."""
+    """What a vision-side method may look at: one run of the tower up to its feature layer.
 
-    def cls_attention(self) -> torch.Tensor:
-        """``(images, heads, tokens)`` float32: softmax of the [CLS] row, in the last layer run,
-        over [CLS] and all image tokens; the [CLS] column itself is left out."""
+    Layers are counted back from the feature layer, which is ``-1``.
+    """
+
+    features: torch.Tensor
+    """``(images, tokens, width)``, before the projector."""
+    keep: torch.Tensor
+    """``(1,)`` int64: tokens to keep of each image."""
+    has_cls: bool
+    depth: int
+    """Layers that were run."""
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+
+    def cls_feature(self) -> torch.Tensor:
+        """``(images, 1, width)``: the [CLS] token among the features."""
+        ...
+
+    def cls_attention(self, layer: int = -1) -> torch.Tensor:
+        """``(images, heads, tokens)`` float32: softmax of the [CLS] row over [CLS] and all image
+        tokens; the [CLS] column itself is left out."""
+        ...
+
+    def received_attention(self, layer: int = -1) -> torch.Tensor:
+        """``(images, heads, tokens)`` float32: attention that each image token receives, mean over
+        the image tokens that give it (the column mean); [CLS] is left out on both sides."""
+        ...
+
+    def keys(self, layer: int = -1) -> torch.Tensor:
+        """``(images, tokens, head_dim)``: keys of the image tokens, mean over heads."""
+        ...
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """``(images, n, width)`` -> ``(images, n, language width)``."""
+        ...
+
+    def prompt_embeds(self) -> torch.Tensor:
+        """``(texts, language width)``: embeddings of the prompt's text tokens."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Base of the methods; a method is a frozen dataclass, its fields are its parameters."""
+    """Base of all methods."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str | None] = None
-    prunes: ClassVar[bool] = True
-    needs_cls: ClassVar[bool] = False
-    default_keep: ClassVar[float] = 0.1
-    positions: ClassVar[str] = "compact"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of parameters, as published; the fields' defaults are the first of them."""
 
-    def scores(self, tower: TowerView, features: torch.Tensor) -> torch.Tensor:
-        """Importance of every image token.
-
-        Args:
-            tower: the run of the tower.
-            features: ``(images, tokens, width)``, before the projector.
-
-        Returns:
-            ``(images, tokens)`` float32, higher is more important.
-        """
-        raise NotImplementedError
+    @property
+    def positions(self) -> str:
+        """The published position mode."""
+        return "compact"
 
     def parameters(self) -> dict[str, Any]:
         """Name and value of every parameter, for the manifest."""
         return {f.name: asdict(self)[f.name] for f in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionMethod(Method):
+    """Drops tokens in the vision graph, before the language model sees any."""
+
+    default_keep: ClassVar[float] = 0.1
+    rounding: ClassVar[str] = "half-even"
+    needs_cls: ClassVar[bool] = False
+    reads_prompt: ClassVar[bool] = False
+    """Whether the score depends on the prompt's text."""
+    on_projected: ClassVar[bool] = False
+    """Whether the score needs every token behind the projector; else only kept ones pass it."""
+
+    def scores(self, tower: TowerView) -> torch.Tensor:
+        """Importance of every image token, ``(images, tokens)`` float32, higher is kept."""
+        raise NotImplementedError
+
+    def score_layer(self, depth: int) -> int | None:
+        """Encoder layer that the score is read from, of ``depth`` that are run; None if none."""
+        return None
+
+    def select(self, tower: TowerView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What is left of the images.
+
+        Returns:
+            ``image_embeds (images, keep, language width)``, ``kept (images, keep)`` int64, the
+            patch that each stands for (-1 for none), and ``scores (images, tokens)``.
+        """
+        scores = self.scores(tower)
+        if self.on_projected:
+            embeds, kept = topk_tokens(tower.project(tower.features), scores, tower.keep)
+            return embeds, kept, scores
+        features, kept = topk_tokens(tower.features, scores, tower.keep)
+        return tower.project(features), kept, scores
+
+    def check(self, has_cls: bool) -> None:
+        """Refuse a tower that the method cannot read.
+
+        Raises:
+            ScoreNotAvailable: naming what fits.
+        """
+        if self.needs_cls and not has_cls:
+            raise ScoreNotAvailable(self.name)
+
+
+CLS, COLUMN_MEAN = "cls", "column-mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionScored(VisionMethod):
+    """A vision-side method that ranks by attention inside the tower."""
+
+    score: str = CLS
+    """``cls``: attention of the [CLS] row. ``column-mean``: attention received from all image
+    tokens, for towers without [CLS] (as ports of these methods to SigLIP do)."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.name, "score", self.score, (CLS, COLUMN_MEAN))
+
+    def heads(self, tower: TowerView, layer: int = -1) -> torch.Tensor:
+        """``(images, heads, tokens)`` float32, of the kind that ``score`` names."""
+        of_kind = tower.cls_attention if self.score == CLS else tower.received_attention
+        return of_kind(layer)
+
+    def score_layer(self, depth: int) -> int | None:
+        return depth - 1
+
+    def check(self, has_cls: bool) -> None:
+        if self.score == CLS and not has_cls:
+            raise ScoreNotAvailable(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderMethod(Method):
+    """Drops tokens between layers of the decoder."""
+
+    budget: str = "all"
+    """Whether a drop keeps its share of each ``image``, or the best of ``all`` images together."""
+
+    @property
+    def positions(self) -> str:
+        return "original"
+
+    def drops(self, depth: int) -> tuple[Drop, ...]:
+        """Where tokens are dropped in a decoder of ``depth`` layers.
+
+        Raises:
+            LayerOutOfRange: a layer outside the decoder.
+        """
+        raise NotImplementedError
+
+    def check_layers(self, layers: Sequence[int], depth: int) -> None:
+        """Refuse layers that do not ascend within 1..depth - 1.
+
+        Raises:
+            LayerOutOfRange: as said.
+        """
+        fits = list(layers) == sorted(set(layers)) and all(0 < layer < depth for layer in layers)
+        if not fits or not layers:
+            raise LayerOutOfRange(self.name, layers, depth)
+
+
+def spread_layers(published: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Layers published for a decoder of 32, at the same share of ``depth``; at least one apart."""
+    layers: list[int] = []
+    for layer in published:
+        layers.append(max(round(layer * depth / 32), layers[-1] + 1 if layers else 1))
+    return tuple(layers)
+
+
+def check_choice(method: str, name: str, value: object, accepted: tuple[str, ...]) -> None:
+    """Refuse a parameter that is not one of a few words.
+
+    Raises:
+        ParameterInvalid: naming the words.
+    """
+    if value not in accepted:
+        raise ParameterInvalid(method, name, value, " or ".join(accepted))
 
 
 def fixed_scores(ranks: np.ndarray, features: torch.Tensor) -> torch.Tensor:

@@ -14,5 +14,3 @@ class NoPruning(Method):
 
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "no pruning, every image token is read"
-    prunes: ClassVar[bool] = False
-    default_keep: ClassVar[float] = 1.0

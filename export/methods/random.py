@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from .base import Method, TowerView, fixed_scores
+from .base import TowerView, VisionMethod, fixed_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomOrder(Method):
+class RandomOrder(VisionMethod):
     """One random order of the token places, drawn at export from ``seed``, for all images.
 
     The order is part of the graph so that every engine keeps the same tokens. To average over
@@ -25,6 +25,6 @@ class RandomOrder(Method):
     seed: int = 0
     """Seed of the order."""
 
-    def scores(self, tower: TowerView, features: torch.Tensor) -> torch.Tensor:
-        order = np.random.default_rng(self.seed).permutation(features.shape[1])
-        return fixed_scores(order, features)
+    def scores(self, tower: TowerView) -> torch.Tensor:
+        order = np.random.default_rng(self.seed).permutation(tower.features.shape[1])
+        return fixed_scores(order, tower.features)

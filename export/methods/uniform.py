@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from .base import Method, TowerView, fixed_scores
+from .base import TowerView, VisionMethod, fixed_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformGrid(Method):
+class UniformGrid(VisionMethod):
     """Farthest-point order of the patch grid, so that any number of kept tokens lies evenly.
 
     The order starts at the centre; each next place is the one farthest (Euclidean distance between
@@ -23,9 +22,8 @@ class UniformGrid(Method):
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "an even spread over the patch grid (baseline)"
 
-    def scores(self, tower: TowerView, features: torch.Tensor) -> torch.Tensor:
-        side = math.isqrt(features.shape[1])
-        return fixed_scores(farthest_point_ranks(side, side), features)
+    def scores(self, tower: TowerView) -> torch.Tensor:
+        return fixed_scores(farthest_point_ranks(*tower.grid), tower.features)
 
 
 def farthest_point_ranks(rows: int, columns: int) -> np.ndarray:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+_HEAD_SIZES = 16
+"""The operator rotates heads whose size is a multiple of this only."""
+
 
 def fold_rotary_into_attention(model: ir.Model) -> int:
     """Where query and key of a ``GroupQueryAttention`` are rotated by the same tables and
@@ -18,6 +21,10 @@ def fold_rotary_into_attention(model: ir.Model) -> int:
             continue
         query, key = _before_rotation(node.inputs[0]), _before_rotation(node.inputs[1])
         if query is None or key is None or query[1] != key[1]:
+            continue
+        cos = query[1][0]
+        half = cos.shape[-1] if cos is not None and cos.shape is not None else None
+        if not isinstance(half, int) or 2 * half % _HEAD_SIZES:
             continue
         fused = ir.node(
             "GroupQueryAttention",

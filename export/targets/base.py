@@ -59,6 +59,11 @@ class Target(Protocol):
         """
         ...
 
-    def lower(self, model: Any) -> None:
-        """Graph passes of this target alone, on an ``onnx_ir.Model``, in place."""
+    def lower(self, model: Any, gapless: bool) -> None:
+        """Graph passes of this target alone, on an ``onnx_ir.Model``, in place.
+
+        Args:
+            model: the graph.
+            gapless: whether position ids always count up without gaps.
+        """
         ...

@@ -70,5 +70,5 @@ class OnnxTarget:
         step.present.append((present[0], present[1]))
         return out.transpose(1, 2)
 
-    def lower(self, model: Any) -> None:
+    def lower(self, model: Any, gapless: bool) -> None:
         """Nothing more: the traced graph is standard already."""

@@ -78,6 +78,10 @@ class OrtTarget:
         step.present.append((present_key, present_value))
         return out.reshape(batch, tokens, heads, head_dim)
 
-    def lower(self, model: Any) -> None:
-        """Let the attention operator rotate query and key itself."""
-        fold_rotary_into_attention(model)
+    def lower(self, model: Any, gapless: bool) -> None:
+        """Let the attention operator rotate query and key itself, where positions have no gaps.
+
+        In the first prefill the operator reads the first position id only and counts on from it.
+        """
+        if gapless:
+            fold_rotary_into_attention(model)

@@ -48,6 +48,11 @@ class Run(ABC):
 class Graph(ABC):
     """A loaded graph."""
 
+    inputs: tuple[str, ...]
+    """Names of its inputs."""
+    outputs: tuple[str, ...]
+    """Names of its outputs."""
+
     @abstractmethod
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """Bind every input and output; a buffer bound as both is updated in place."""

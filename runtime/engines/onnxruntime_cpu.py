@@ -62,6 +62,8 @@ class _BoundRun(Run):
 class _Session(Graph):
     def __init__(self, session: Any) -> None:
         self._session = session
+        self.inputs = tuple(value.name for value in session.get_inputs())
+        self.outputs = tuple(value.name for value in session.get_outputs())
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         binding = self._session.io_binding()

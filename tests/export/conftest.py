@@ -17,10 +17,12 @@ from transformers import (
     LlavaForConditionalGeneration,
     MistralConfig,
     Qwen2Config,
+    SiglipVisionConfig,
 )
 
 from vtp.export import ExportOptions, export_model
 from vtp.export.presets import TINY
+from vtp.runtime.keep import Keeps
 
 _TEXT = {
     "vocab_size": 128,
@@ -61,6 +63,9 @@ VARIANTS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
     "qwen2": (Qwen2Config, {"use_sliding_window": False}, {}),
     "last-layer": (LlamaConfig, {}, {"vision_feature_layer": -1}),
     "second-layer": (LlamaConfig, {}, {"vision_feature_layer": 2}),
+    # A tower without [CLS].
+    "siglip": (LlamaConfig, {}, {"vision_feature_select_strategy": "full"}),
+    "deep": (LlamaConfig, {"num_hidden_layers": 6}, {}),
 }
 
 
@@ -68,7 +73,7 @@ def _make(folder: Path, variant: str) -> Path:
     text_class, text, outer = VARIANTS[variant]
     tiny = AutoConfig.from_pretrained(TINY)
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**_VISION),
+        vision_config=(SiglipVisionConfig if variant == "siglip" else CLIPVisionConfig)(**_VISION),
         text_config=text_class(**{**_TEXT, **text, "eos_token_id": tiny.text_config.eos_token_id}),
         image_token_id=tiny.image_token_id,
         **{"vision_feature_layer": -2, **outer},
@@ -106,12 +111,25 @@ def exported(
     """Bundle of a variant with a method, made once."""
     made: dict[tuple[Any, ...], Path] = {}
 
-    def bundle(variant: str, method: str = "fastervlm", **parameters: Any) -> Path:
-        key = (variant, method, *parameters.items())
+    def bundle(
+        variant: str,
+        method: str = "fastervlm",
+        *,
+        keep: Keeps | None = 0.25,
+        stages: tuple[str, ...] = (),
+        positions: str | None = None,
+        **parameters: Any,
+    ) -> Path:
+        key = (variant, method, keep, stages, positions, *parameters.items())
         if key not in made:
             out = tmp_path_factory.mktemp("bundle") / f"{variant}-{method}"
-            keep = None if method == "none" else 0.25
-            options = ExportOptions(method=method, parameters=parameters, keep=keep)
+            options = ExportOptions(
+                method=method,
+                parameters=parameters,
+                stages=stages,
+                positions=positions,
+                keep=None if method == "none" else keep,
+            )
             export_model(str(llava(variant)), out, options)
             made[key] = out
         return made[key]

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import vtp
-from vtp.runtime.decoder import KVCache
 from vtp.runtime.splice import splice
 
 
@@ -21,8 +20,8 @@ def pipeline(request: pytest.FixtureRequest, exported: Callable[..., Path]) -> v
 
 def test_a_step_writes_its_rows_and_no_others(pipeline: vtp.Pipeline) -> None:
     decoder = pipeline.decoder
-    cache = KVCache(decoder, 12)
-    marked = cache.inputs["past_key_values.1.key"]
+    cache = decoder.cache(12)
+    marked = cache.stages[0].inputs["past_key_values.1.key"]
     marked.read()[...] = 7.0
     prompt = splice(decoder, [5, 6, 7], image_token=-1, images=None)
     decoder.prefill(prompt, cache)
@@ -38,7 +37,7 @@ def test_a_step_writes_its_rows_and_no_others(pipeline: vtp.Pipeline) -> None:
 
 
 def test_past_and_present_are_one_buffer(pipeline: vtp.Pipeline) -> None:
-    cache = KVCache(pipeline.decoder, 8)
+    cache = pipeline.decoder.cache(8).stages[0]
     for name, buffer in cache.inputs.items():
         _, layer, kind = name.split(".")
         assert cache.outputs[f"present.{layer}.{kind}"] is buffer

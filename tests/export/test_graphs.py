@@ -168,4 +168,4 @@ def test_what_was_measured_at_export_is_in_the_manifest(bundle: Bundle) -> None:
         (name, target) for name in ("vision", "language.0") for target in ("ort", "onnx")
     }
     assert all(0 <= d.mean_abs <= d.max_abs < 1e-3 and d.cosine > 0.9999 for d in measured)
-    assert {case.keep for case in bundle.manifest.golden.cases} == {1.0, 0.25}
+    assert {case.keep for case in bundle.manifest.golden.cases} == {(1.0,), (0.25,)}

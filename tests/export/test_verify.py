@@ -44,7 +44,7 @@ def test_an_intact_bundle_passes(exported: Callable[..., Path], target: str) -> 
             ("vision", "image_embeds"),
             ("language.0", "logits"),
         )
-        for keep in (1.0, 0.25)
+        for keep in ((1.0,), (0.25,))
     }
 
 

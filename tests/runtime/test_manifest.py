@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vtp.errors import BundleError, ManifestInvalid, ManifestTooNew
+from vtp.errors import BundleError, ManifestInvalid, ManifestTooNew, ManifestTooOld
 from vtp.runtime.manifest import (
     SCHEMA,
     Deviation,
@@ -24,7 +24,7 @@ from vtp.runtime.manifest import (
     ModelRecord,
     TensorSpec,
 )
-from vtp.runtime.plan import Plan, Stage
+from vtp.runtime.plan import Drop, Guide, MethodRecord, Plan
 from vtp.runtime.preprocess import ImagePreprocessor
 from vtp.runtime.prompt import PromptLayout
 
@@ -47,16 +47,23 @@ def tuples(items: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[A
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     rows, cols = draw(st.integers(2, 40)), draw(st.integers(2, 40))
+    layers = sorted(draw(st.sets(st.integers(0, 30), max_size=3)))
+    drops = tuple(
+        Drop(
+            layer=layer, keep=1.0 / (1 + n), score=draw(names), score_layer=draw(st.none() | counts)
+        )
+        for n, layer in enumerate(layers)
+    )
+    guide = st.none() if any(layers) else st.none() | st.just(Guide(include_last_visual_row=True))
+    parameters = st.dictionaries(names, st.integers() | names, max_size=2)
     return Plan(
-        method=draw(names),
-        parameters=draw(st.dictionaries(names, st.integers() | names, max_size=2)),
-        prunes=draw(st.booleans()),
-        score_layer=draw(st.none() | counts),
+        methods=draw(tuples(st.builds(MethodRecord, name=names, parameters=parameters))),
         tokens=rows * cols,
         grid=(rows, cols),
-        keep=draw(keeps),
-        positions="compact",
-        stages=(Stage(first=0, stop=draw(counts)),),
+        layers=31,
+        drops=drops,
+        positions=draw(st.sampled_from(["compact", "original", "compact-per-stage"])),
+        guide=draw(guide),
     )
 
 
@@ -84,11 +91,12 @@ manifests = st.builds(
     weights=files,
     language=st.builds(
         LanguageRecord,
-        layers=st.integers(1, 1024),
+        layers=st.just(31),
         heads=st.integers(1, 1024),
         kv_heads=st.integers(1, 1024),
         head_dim=st.integers(1, 4096),
         width=st.integers(1, 2**18),
+        inner=st.integers(1, 2**20),
         vocab=counts,
         context=counts,
         embedding=names,
@@ -130,13 +138,13 @@ manifests = st.builds(
         prompt=names,
         tensors=names,
         tolerance=st.floats(1e-6, 1),
-        cases=tuples(st.builds(GoldenCase, keep=keeps, tokens=tuples(counts))),
+        cases=tuples(st.builds(GoldenCase, keep=tuples(keeps), tokens=tuples(counts))),
         measured=tuples(
             st.builds(
                 Deviation,
                 graph=names,
                 target=names,
-                keep=keeps,
+                keep=tuples(keeps),
                 output=names,
                 max_abs=numbers,
                 mean_abs=numbers,
@@ -147,19 +155,27 @@ manifests = st.builds(
 )
 
 VALID: dict[str, Any] = {
-    "schema": 1,
+    "schema": SCHEMA,
     "vtp": "0.1.0",
     "model": {"id": "tiny", "revision": None, "family": "llava"},
     "plan": {
-        "method": "fastervlm",
-        "parameters": {"seed": 1},
-        "prunes": True,
-        "score_layer": 4,
+        "methods": [{"name": "random", "parameters": {"seed": 1}}],
         "tokens": 16,
         "grid": [4, 4],
-        "keep": 0.1,
+        "layers": 2,
+        "drops": [
+            {
+                "layer": 0,
+                "keep": 0.1,
+                "score": "random",
+                "score_layer": None,
+                "rounding": "half-even",
+                "budget": "image",
+                "recycle": None,
+            }
+        ],
         "positions": "compact",
-        "stages": [{"first": 0, "stop": 2}],
+        "guide": None,
     },
     "graphs": [
         {
@@ -180,6 +196,7 @@ VALID: dict[str, Any] = {
         "kv_heads": 2,
         "head_dim": 16,
         "width": 64,
+        "inner": 128,
         "vocab": 112,
         "context": 128,
         "embedding": "embed_tokens.weight",
@@ -212,7 +229,7 @@ VALID: dict[str, Any] = {
         "prompt": "what?",
         "tensors": "golden.safetensors",
         "tolerance": 0.001,
-        "cases": [{"keep": 1.0, "tokens": [1, 2]}],
+        "cases": [{"keep": [1.0], "tokens": [1, 2]}],
         "measured": [],
     },
 }
@@ -264,8 +281,15 @@ def test_the_valid_manifest_reads() -> None:
     assert json.loads(manifest.to_json()) == VALID
 
 
-# Their content is free, and these two have defaults.
-FREE = [("plan", "parameters", "seed"), ("preprocessing", "pad_to_square")]
+# Content that is free, and entries that have defaults.
+FREE: list[Path] = [
+    ("plan", "methods", 0, "parameters", "seed"),
+    ("plan", "drops", 0, "rounding"),
+    ("plan", "drops", 0, "budget"),
+    ("plan", "drops", 0, "recycle"),
+    ("plan", "guide"),
+    ("preprocessing", "pad_to_square"),
+]
 
 
 @pytest.mark.parametrize("path", [p for p in PLACES if isinstance(p[-1], str) and p not in FREE])
@@ -292,11 +316,13 @@ def test_an_unknown_entry_is_refused(path: Path) -> None:
 @example(("golden", "tolerance"), 10**400)
 @example(("preprocessing", "rescale"), 10**400)
 @example(("preprocessing", "mean"), [10**400, 0, 0])
-@example(("plan", "keep"), 10**400)
-@example(("plan", "keep"), True)
+@example(("plan", "drops", 0, "keep"), 10**400)
+@example(("plan", "drops", 0, "keep"), True)
+@example(("plan", "drops", 0, "layer"), 10**400)
+@example(("plan", "layers"), 10**400)
 @example(("plan", "grid"), [0, 0])
 @example(("plan", "grid"), [-4, -4])
-@example(("plan", "parameters", "seed"), float("nan"))
+@example(("plan", "methods", 0, "parameters", "seed"), float("nan"))
 @example(("preprocessing",), None)
 @example(("preprocessing", "resize"), [])
 @example(("preprocessing", "resize"), {"a": 1})
@@ -349,6 +375,11 @@ def test_a_newer_schema_is_told_from_a_broken_one(schema: int, rest: dict[str, A
     """Whatever else it holds: what is in a newer manifest is not known here."""
     with pytest.raises(ManifestTooNew, match="pip install -U"):
         Manifest.from_json(json.dumps({**rest, "schema": schema}))
+
+
+def test_an_older_schema_says_to_export_again() -> None:
+    with pytest.raises(ManifestTooOld, match="export the model again"):
+        Manifest.from_json(json.dumps({"schema": SCHEMA - 1}))
 
 
 @pytest.mark.parametrize("schema", [0, -1, "1", None, 1.0, True, [1]])

@@ -1,0 +1,34 @@
+"""What ranks image tokens at a drop in the decoder, one file each; a new score is a file and a
+row."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ...errors import ScoreUnknown
+
+if TYPE_CHECKING:
+    from .base import DropScore
+
+SCORES: dict[str, str] = {
+    "attention": "attention:LastRowAttention",
+    "next-attention": "next_attention:NextLayerAttention",
+    "raters": "raters:RatersAttention",
+    "raters-degravitated": "raters:DegravitatedRaters",
+    "guide": "given:GuideScores",
+    "vision": "given:VisionScores",
+}
+
+
+def score_class(name: str) -> type[DropScore]:
+    """The class of a score.
+
+    Raises:
+        ScoreUnknown: no such score.
+    """
+    if name not in SCORES:
+        raise ScoreUnknown(name, SCORES)
+    module, _, attribute = SCORES[name].partition(":")
+    found: type[DropScore] = getattr(import_module(f".{module}", __name__), attribute)
+    return found

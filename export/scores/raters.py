@@ -1,0 +1,106 @@
+"""Attention of chosen text tokens, the raters, in the layer before the drop (SparseVLM)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ..families.base import LanguageParts
+from .base import Arriving, DropScore, attention_rows
+
+HEADS_KEPT = 14 / 32
+"""Share of the heads that SparseVLM v2 reads: 14 of the 32 of the models it was made for."""
+
+
+class RaterChoice(nn.Module):
+    """``inputs_embeds (1, tokens, width)``, ``image_rows (images,)``, ``rater_rows (texts,)`` ->
+    ``rater_weights (texts,)`` float32, 1 for those that rate (SparseVLM, section 3.2).
+
+    A text token rates if the image tokens, by a softmax over the text tokens of their dot products,
+    attend to it more than to the mean text token. Where none does, all rate.
+    """
+
+    def forward(
+        self, inputs_embeds: torch.Tensor, image_rows: torch.Tensor, rater_rows: torch.Tensor
+    ) -> torch.Tensor:
+        image, text = inputs_embeds[0, image_rows], inputs_embeds[0, rater_rows]
+        attended = torch.softmax(torch.matmul(image, text.T).float(), dim=-1).mean(dim=0)
+        rates = (attended > attended.mean()).float()
+        return torch.where(rates.sum() > 0, rates, torch.ones_like(rates))
+
+
+class RatersAttention(DropScore):
+    """Softmax over the whole sequence of the raters' attention, mean over raters and heads."""
+
+    name: ClassVar[str] = "raters"
+    summary: ClassVar[str] = "attention of chosen text tokens in the layer before, mean over heads"
+    inputs: ClassVar[tuple[str, ...]] = (
+        "queries",
+        "key_cache",
+        "write_index",
+        "rater_rows",
+        "rater_weights",
+    )
+
+    def __init__(self, parts: LanguageParts, layer: int) -> None:
+        super().__init__(parts, layer)
+        self._scale = float(parts.layers[layer - 1].self_attn.scaling)
+
+    def forward(self, arriving: Arriving) -> torch.Tensor:
+        per_head = self.rated(arriving)
+        return per_head.mean(dim=0)[arriving.image_rows]
+
+    def rated(self, arriving: Arriving) -> torch.Tensor:
+        """``(heads, columns of this prefill)``: mean over the raters."""
+        assert arriving.queries is not None
+        assert arriving.key_cache is not None
+        assert arriving.write_index is not None
+        assert arriving.rater_rows is not None
+        assert arriving.rater_weights is not None
+        rows, before = arriving.rater_rows, arriving.write_index
+        columns = torch.arange(arriving.key_cache.shape[2])
+        mask = columns[None, :] <= rows[:, None] + before
+        query = arriving.queries[:, :, rows]
+        attention = attention_rows(query, arriving.key_cache, self._scale, mask)
+        attention = attention[:, :, torch.arange(arriving.hidden_states.shape[1]) + before]
+        attention = self.adjusted(attention, arriving)
+        weights = arriving.rater_weights / arriving.rater_weights.sum()
+        return (attention * weights[None, :, None]).sum(dim=1)
+
+    def adjusted(self, attention: torch.Tensor, arriving: Arriving) -> torch.Tensor:
+        """``attention (heads, raters, tokens)``; a place for variants."""
+        return attention
+
+
+class DegravitatedRaters(RatersAttention):
+    """As SparseVLM v2: attention is divided by what rotary positions alone would give, and only the
+    heads that rate image tokens highest count.
+
+    The divisor for positions p and q is ``sum_t 2 cos((p - q) theta_t)``: the product of two
+    rotated vectors of ones. (It falls with distance and is negative from about 1,700 on at theta
+    10,000, in the published code as here.) Heads: the highest ``round(14 / 32 * heads)``.
+    """
+
+    name: ClassVar[str] = "raters-degravitated"
+    summary: ClassVar[str] = "as raters, freed of the pull of rotary positions, over the best heads"
+    inputs: ClassVar[tuple[str, ...]] = (*RatersAttention.inputs, "position_ids")
+
+    def __init__(self, parts: LanguageParts, layer: int) -> None:
+        super().__init__(parts, layer)
+        self.rotary = parts.rotary_lookup()
+        self._kept_heads = max(1, round(HEADS_KEPT * parts.config.num_attention_heads))
+
+    def adjusted(self, attention: torch.Tensor, arriving: Arriving) -> torch.Tensor:
+        assert arriving.position_ids is not None
+        assert arriving.rater_rows is not None
+        cos, sin = (table[0] for table in self.rotary(arriving.position_ids))
+        rows = arriving.rater_rows
+        pull = torch.matmul(cos[rows], cos.T) + torch.matmul(sin[rows], sin.T)
+        return attention / pull
+
+    def forward(self, arriving: Arriving) -> torch.Tensor:
+        per_head = self.rated(arriving)[:, arriving.image_rows]
+        highest = torch.topk(per_head.sum(dim=(1, 2)), self._kept_heads).indices
+        return per_head[highest].mean(dim=0)

@@ -1,0 +1,296 @@
+"""A small model that guides a large one, and answers for it where it is sure (SGL).
+
+The guide answers the question first, with every image token. What its text attended to, summed over
+all layers, heads, prompt rows and generated rows, ranks the large model's image tokens. "A Stitch
+in Time Saves Nine: Small VLM is a Precise Guidance for Accelerating Large VLMs",
+https://arxiv.org/abs/2412.03324.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..errors import GuideMismatch, GuideMissing
+from .bundle import Bundle
+from .cache import StageCache
+from .engines.base import Buffer
+from .keep import keep_count
+from .loaded import LoadedBundle
+from .splice import Prompt, splice
+
+CONSISTENCY_KEEP = 0.05
+"""Share of the image tokens that the guide keeps when it checks its own answer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guidance:
+    """What the guide made of a question."""
+
+    tokens: tuple[int, ...]
+    """Its greedy answer."""
+    finished: str
+    """``eos`` or ``length``."""
+    scores: np.ndarray
+    """``(images, tokens)`` float32: attention that each image token received."""
+    confidence: float
+    """Geometric mean of the probabilities of the answer's tokens."""
+    consistency: float | None
+    """Probability of the same answer when the guide sees only the best 5 % of the image tokens;
+    None where no threshold asked for it."""
+    read: int
+    """Tokens read in prefill."""
+    cache_tokens: int
+    cache_bytes: int
+    ms: float
+    """Everything together, milliseconds."""
+    preprocess_ms: float
+    vision_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+    @property
+    def certainty(self) -> float:
+        """What an exit threshold is compared with: the mean of confidence and consistency."""
+        return (
+            self.confidence
+            if self.consistency is None
+            else ((self.confidence + self.consistency) / 2)
+        )
+
+
+class Guide:
+    """A guide's bundle on an engine.
+
+    Args:
+        loaded: the bundle of the small model, exported with ``--method guide``.
+        large: the bundle that it guides.
+
+    Raises:
+        GuideMissing: the bundle is no guide.
+        GuideMismatch: tokenizer, chat template or image tokens differ.
+    """
+
+    def __init__(self, loaded: LoadedBundle, large: LoadedBundle) -> None:
+        guide = loaded.bundle.manifest.plan.guide
+        if guide is None:
+            raise GuideMissing(
+                f"{str(loaded.bundle.path)!r} is no guide: export the small model with "
+                "vtp export MODEL --method guide --out DIR"
+            )
+        _check_match(loaded, large)
+        self._loaded = loaded
+        self._include_last_row = guide.include_last_visual_row
+
+    def look(
+        self, prompt: str, images: Sequence[Any], max_new_tokens: int | None, check: bool
+    ) -> Guidance:
+        """Answer a question, greedily, and note what mattered.
+
+        Args:
+            prompt: the question.
+            images: loaded images, as from ``load_image``.
+            max_new_tokens: longest answer; None takes the guide's default.
+            check: whether to work out the consistency too.
+        """
+        loaded, manifest = self._loaded, self._loaded.bundle.manifest
+        plan, began = manifest.plan, perf_counter()
+        tokens = loaded.text.encode(manifest.prompt.render_turn(prompt, len(images), first=True))
+        limit = max_new_tokens or manifest.generation.max_new_tokens
+        room = manifest.language.context - len(tokens) - len(images) * (plan.tokens - 1)
+        limit = max(1, min(limit, room))
+        pixels = manifest.preprocessing(list(images)) if images else None
+        preprocessed = perf_counter()
+        seen = loaded.vision(pixels, plan.tokens) if pixels is not None else None
+        looked = perf_counter()
+        image_token = manifest.prompt.image_token_id
+        embeds = seen.embeds if seen else None
+        turn = splice(loaded.decoder, tokens, image_token, embeds)
+        capacity = turn.layout.tokens + limit - 1
+        cache = loaded.decoder.cache(capacity).stages[0]
+        columns = turn.layout.image_rows
+        read = turn.layout.tokens
+        logits, received = self._read(turn, cache, columns)
+        filled = perf_counter()
+        answer, certainties = [int(logits[-1].argmax())], [_log_best(logits[-1])]
+        loop = _Loop(self._loaded, cache, columns)
+        while answer[-1] not in manifest.generation.eos and len(answer) < limit:
+            row, more = loop.step(answer[-1], turn.next_position + len(answer) - 1)
+            received = received + more
+            answer.append(int(row.argmax()))
+            certainties.append(_log_best(row))
+        decoded = perf_counter()
+        scores = received.reshape(len(images), -1) if len(images) else np.zeros((0, 0), np.float32)
+        consistency = self._consistency(tokens, embeds, scores, answer) if check else None
+        return Guidance(
+            tokens=tuple(answer),
+            finished="eos" if answer[-1] in manifest.generation.eos else "length",
+            scores=scores,
+            confidence=float(np.exp(np.mean(certainties))),
+            consistency=consistency,
+            read=read,
+            cache_tokens=cache.length,
+            cache_bytes=cache.nbytes,
+            ms=(perf_counter() - began) * 1e3,
+            preprocess_ms=(preprocessed - began) * 1e3,
+            vision_ms=(looked - preprocessed) * 1e3,
+            prefill_ms=(filled - looked) * 1e3,
+            decode_ms=(decoded - filled) * 1e3,
+        )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self._loaded.text.decode(list(tokens))
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Image tokens of one image, all of which the guide reads."""
+        return self._loaded.bundle.manifest.plan.tokens
+
+    def _read(
+        self, turn: Prompt, cache: StageCache, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prefill: logits ``(1, vocab)`` of the last row, and what each image token received."""
+        rows = np.arange(turn.layout.tokens)
+        if len(columns):
+            rows = turn.layout.rows_behind
+            if self._include_last_row:
+                rows = np.concatenate([columns[-1:], rows])
+        last = np.array([turn.layout.tokens - 1])
+        step = _Step(self._loaded, cache, turn.embeds, rows, columns, last)
+        return step.run(turn.layout.positions)
+
+    def _consistency(
+        self, tokens: list[int], images: Buffer | None, scores: np.ndarray, answer: list[int]
+    ) -> float:
+        """Probability of the answer, token after token, with few image tokens, at one go."""
+        loaded, manifest = self._loaded, self._loaded.bundle.manifest
+        decoder, image_token = loaded.decoder, manifest.prompt.image_token_id
+        turn = splice(decoder, tokens, image_token, images)
+        rows, positions = np.arange(turn.layout.tokens), turn.layout.positions
+        if scores.size:
+            keep = keep_count(CONSISTENCY_KEEP, scores.size, "floor")
+            kept = np.argsort(-scores.ravel(), kind="stable")[:keep]
+            rows = np.sort(np.concatenate([turn.layout.text_rows, turn.layout.image_rows[kept]]))
+        said = answer[:-1]
+        embeds = decoder.engine.buffer(
+            (1, len(rows) + len(said), decoder.language.width), "float32"
+        )
+        embeds.write_rows(0, turn.embeds.read()[0, rows])
+        embeds.write_rows(len(rows), decoder.embed(np.array(said, dtype=np.int64)))
+        numbers = np.concatenate([positions[rows], turn.next_position + np.arange(len(said))])
+        cache = decoder.cache(len(numbers)).stages[0]
+        asked = np.arange(len(rows) - 1, len(numbers))
+        none = np.zeros(1, dtype=np.int64)
+        logits, _ = _Step(loaded, cache, embeds, none, none, asked).run(numbers)
+        return float(np.exp(sum(_log_of(row, t) for row, t in zip(logits, answer, strict=True))))
+
+
+class _Step:
+    """The guide's language graph bound for one run."""
+
+    def __init__(
+        self,
+        loaded: LoadedBundle,
+        cache: StageCache,
+        embeds: Buffer,
+        score_rows: np.ndarray,
+        columns: np.ndarray,
+        logit_rows: np.ndarray,
+    ) -> None:
+        decoder = loaded.decoder
+        engine = decoder.engine
+        # Where there is no image, one column stands in.
+        self._columns = len(columns)
+        columns = columns if len(columns) else np.zeros(1, dtype=np.int64)
+        self._cache = cache
+        self._positions = engine.buffer((1, embeds.shape[1]), "int64")
+        self._write_index = engine.buffer((1,), "int64")
+        self._logits = engine.buffer((len(logit_rows), decoder.language.vocab), "float32")
+        self._received = engine.buffer((len(columns),), "float32")
+        self._run = decoder.graphs[0].bind(
+            {
+                "inputs_embeds": embeds,
+                "position_ids": self._positions,
+                "write_index": self._write_index,
+                "score_rows": decoder.filled(score_rows),
+                "image_columns": decoder.filled(columns),
+                "logit_rows": decoder.filled(logit_rows),
+                **cache.inputs,
+            },
+            {"logits": self._logits, "received": self._received, **cache.outputs},
+        )
+
+    def run(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits ``(answers, vocab)`` and ``(columns,)`` received attention."""
+        self._positions.write(positions[None])
+        self._write_index.write(np.array([self._cache.length]))
+        self._run()
+        self._cache.length += len(positions)
+        received = self._received.read()[: self._columns].astype(np.float32)
+        return self._logits.read().copy(), received
+
+
+class _Loop:
+    """Decode, one token at a time."""
+
+    def __init__(self, loaded: LoadedBundle, cache: StageCache, columns: np.ndarray) -> None:
+        self._decoder = loaded.decoder
+        width = loaded.decoder.language.width
+        self._embeds = loaded.decoder.engine.buffer((1, 1, width), "float32")
+        first = np.zeros(1, dtype=np.int64)
+        self._step = _Step(loaded, cache, self._embeds, first, columns, first)
+
+    def step(self, token: int, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Append a token; logits ``(vocab,)`` and received attention ``(columns,)``."""
+        self._embeds.write(self._decoder.embed(np.array([token]))[None])
+        logits, received = self._step.run(np.array([position], dtype=np.int64))
+        return logits[0], received
+
+
+def _log_of(logits: np.ndarray, token: int) -> float:
+    """Log probability of a token, ``logits (vocab,)``."""
+    wide = logits.astype(np.float64)
+    top = wide.max()
+    return float(wide[token] - top - np.log(np.exp(wide - top).sum()))
+
+
+def _log_best(logits: np.ndarray) -> float:
+    return _log_of(logits, int(logits.argmax()))
+
+
+def _check_match(guide: LoadedBundle, large: LoadedBundle) -> None:
+    small, big = guide.bundle.manifest, large.bundle.manifest
+    pairs: list[tuple[str, object, object]] = [
+        ("patch grid", small.plan.grid, big.plan.grid),
+        ("crop", _view(small.preprocessing), _view(big.preprocessing)),
+        ("chat template", small.prompt, big.prompt),
+        ("end tokens", small.generation.eos, big.generation.eos),
+    ]
+    for what, a, b in pairs:
+        if a != b:
+            raise GuideMismatch(what, a, b)
+    words = guide.text.vocabulary(), large.text.vocabulary()
+    if words[0] != words[1]:
+        raise GuideMismatch("vocabulary", f"{len(words[0])} entries", f"{len(words[1])} entries")
+    sample = f"{big.golden.prompt} A, b; 12!"
+    if guide.text.encode(sample) != large.text.encode(sample):
+        raise GuideMismatch("tokenizer", "splits text otherwise", "which must be the same")
+
+
+def _view(preprocessing: Any) -> tuple[object, ...]:
+    """What of a picture the tower sees."""
+    return (preprocessing.resize, preprocessing.crop, preprocessing.pad_to_square is not None)
+
+
+def guide_bundle_missing(bundle: Bundle) -> GuideMissing:
+    """The error of a bundle that drops by a guide's scores and has no guide."""
+    return GuideMissing(
+        f"{str(bundle.path)!r} drops image tokens by the scores of a guide, and none was given: "
+        "pass the bundle of a smaller model exported with --method guide (--guide DIR, guide=...), "
+        "or keep every token (--keep 1.0)"
+    )
