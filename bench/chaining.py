@@ -17,8 +17,9 @@ from time import perf_counter
 
 import numpy as np
 
+from ..runtime.layout import Prompt
 from ..runtime.pipeline import Pipeline, load
-from ..runtime.splice import Prompt, splice
+from ..runtime.splice import splice
 
 
 class _Side:

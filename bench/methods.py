@@ -115,8 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--one"]:
-        bundle, threads, steps, repeat, average = given[1:]
-        found = measure(Path(bundle), int(threads), int(steps), int(repeat), float(average))
+        folder, threads, steps, repeat, average = given[1:]
+        found = measure(Path(folder), int(threads), int(steps), int(repeat), float(average))
         print(json.dumps(found))
         return
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.methods", description=__doc__)

@@ -202,12 +202,16 @@ def _document(result: Result) -> dict[str, Any]:
 
 
 def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
-    """One overlay for each image; several are numbered before the suffix."""
+    """One overlay for each image, of the patches that reach the last layer; several are numbered
+    before the suffix."""
     from ..runtime.images import load_image
     from ..runtime.overlay import save_overlay
 
+    if result.guide is not None and result.guide.exited:
+        print("[no overlay: the guide answered, nothing was dropped]", file=sys.stderr)
+        return
     manifest = pipeline.bundle.manifest
-    for number, (source, kept) in enumerate(zip(images, result.kept, strict=True), start=1):
+    for number, (source, kept) in enumerate(zip(images, result.reached, strict=True), start=1):
         image = load_image(source, max_pixels=pipeline.max_pixels)
         box = manifest.preprocessing.view_box(*image.size)
         several = target.with_stem(f"{target.stem}-{number}")

@@ -10,29 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from ..runtime.engines.base import Buffer, Engine, Graph, Run
-
-
-class _Array(Buffer):
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.array = np.zeros(shape, dtype)
-        self.shape, self.dtype = shape, self.array.dtype
-
-    def write(self, values: np.ndarray) -> None:
-        self.array[...] = values
-
-    def read(self) -> np.ndarray:
-        return self.array
-
-    def write_rows(self, at: int, rows: np.ndarray) -> None:
-        self.array[0, at : at + len(rows)] = rows
-
-    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
-        self.write_rows(at, source.read()[item])
+from ..runtime.engines.base import ArrayBuffer, Buffer, Engine, Graph, Run
 
 
 class EagerGraph(Graph):
@@ -104,7 +85,7 @@ class EagerEngine(Engine):
         return f"torch {torch.__version__}"
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        return _Array(shape, dtype)
+        return ArrayBuffer(shape, dtype)
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         raise NotImplementedError("eager graphs are modules, not files")

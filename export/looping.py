@@ -1,4 +1,4 @@
-"""Loops whose number of steps is known only at run time: one ONNX ``Loop``, the same code in
+"""Loops whose number of steps is known only at run time: an ONNX ``Loop``, the same code in
 PyTorch."""
 
 from __future__ import annotations
@@ -11,24 +11,33 @@ from torch._higher_order_ops.while_loop import while_loop_op
 State = tuple[torch.Tensor, ...]
 
 
-def loop_while(
-    going: Callable[..., torch.Tensor],
+def loop_down(
+    left: torch.Tensor,
     step: Callable[..., State],
     state: State,
     fixed: State,
 ) -> State:
-    """Repeat ``state = step(*state, *fixed)`` as long as ``going(*state, *fixed)``.
+    """Repeat ``left, *state = step(left, *state, *fixed)`` as long as ``left`` is above 0.
 
     Args:
-        going: gives one truth value, shape ``()``.
-        step: gives the next state. Shapes and dtypes of a state never change, and nothing that was
-            passed in is returned as it is or written to.
+        left: ``(1,)`` int64, what is left to do.
+        step: shapes and dtypes never change from step to step; nothing that is passed in may be
+            written to, or returned as it is.
         state: what the steps change.
         fixed: what they only read.
+
+    Returns:
+        The last state, without ``left``.
     """
+
+    def going(left: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return (left > 0).all()
+
     if torch.compiler.is_exporting():
-        result: State = while_loop_op(going, step, state, fixed)
-        return result
-    while bool(going(*state, *fixed)):
-        state = step(*state, *fixed)
+        # The operator behind torch.while_loop, which itself would compile the loop first.
+        result: State = while_loop_op(going, step, (left, *state), fixed)
+        return result[1:]
+    while bool(going(left)):
+        left, *rest = step(left, *state, *fixed)
+        state = tuple(rest)
     return state

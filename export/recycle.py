@@ -1,5 +1,4 @@
-"""Token recycling: the best of the dropped tokens are merged into a few (SparseVLM, section
-3.3)."""
+"""Token recycling: the best of the dropped tokens are merged into a few (SparseVLM)."""
 
 from __future__ import annotations
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import BundleCorrupted
 from .cache import KVCache, StageCache
 from .engines.base import Buffer, Engine, Graph
-from .layout import Layout
+from .layout import Layout, Prompt
 from .manifest import LanguageRecord
 from .plan import Drop, Plan, recycled
-
-if TYPE_CHECKING:
-    from .splice import Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +159,8 @@ class Decoder:
         arriving = len(layout.image_rows)
         renumber = start if self.plan.positions == "compact-per-stage" else None
         if count >= arriving:
-            every = np.arange(arriving)[None] if arriving else np.zeros((1, 0), dtype=np.int64)
-            left = layout.after(every, 0, renumber) if arriving else layout
-            if not arriving and renumber is not None:
-                left = Layout(
-                    positions=renumber + np.arange(layout.tokens),
-                    image_rows=layout.image_rows,
-                    images=layout.images,
-                    patches=layout.patches,
-                )
-            return hidden, Dropped(drop, layout, left, None)
+            numbers = layout.positions if renumber is None else renumber + np.arange(layout.tokens)
+            return hidden, Dropped(drop, layout, replace(layout, positions=numbers), None)
         groups, engine = layout.groups(drop.budget), self.engine
         keep, merged = count // groups, drop.merged(arriving - count)
         inputs = {

@@ -20,8 +20,9 @@ from .bundle import Bundle
 from .cache import StageCache
 from .engines.base import Buffer
 from .keep import keep_count
+from .layout import Prompt
 from .loaded import LoadedBundle
-from .splice import Prompt, splice
+from .splice import splice
 
 CONSISTENCY_KEEP = 0.05
 """Share of the image tokens that the guide keeps when it checks its own answer."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .engines.base import Buffer
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
@@ -19,6 +21,8 @@ class Layout:
     """``(m,)`` int64: which image each belongs to; -1 for a token merged from several."""
     patches: np.ndarray
     """``(m,)`` int64: which patch it stands for; -1 for none."""
+    count: int
+    """Images of the prompt."""
 
     @property
     def tokens(self) -> int:
@@ -39,12 +43,11 @@ class Layout:
 
     def groups(self, budget: str) -> int:
         """Into how many equal parts a budget divides the image tokens."""
-        return int(self.images.max()) + 1 if budget == "image" else 1
+        return self.count if budget == "image" else 1
 
     def kept_of_images(self) -> tuple[np.ndarray, ...]:
         """For each image the patches that are left, ascending; merged tokens are left out."""
-        count = int(self.images.max(initial=-1)) + 1
-        return tuple(self.patches[self.images == image] for image in range(count))
+        return tuple(self.patches[self.images == image] for image in range(self.count))
 
     def after(self, kept: np.ndarray, merged: int, renumber: int | None) -> Layout:
         """The layout behind a drop.
@@ -73,4 +76,16 @@ class Layout:
             image_rows=new_rows,
             images=np.concatenate([self.images[chosen], lost]),
             patches=np.concatenate([self.patches[chosen], lost]),
+            count=self.count,
         )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A turn, ready to be read."""
+
+    embeds: Buffer
+    """``(1, tokens, width)``."""
+    layout: Layout
+    next_position: int
+    """Number of the token after it."""

@@ -53,8 +53,8 @@ class Drop:
     budget: str = "image"
     """One of ``BUDGETS``."""
     recycle: float | None = None
-    """Share of the dropped tokens that are merged into a few that stay (SparseVLM, 3.3); None
-    merges none."""
+    """Share of the dropped tokens that are merged into a few that stay (token recycling of
+    SparseVLM, arXiv 2410.04417); None merges none."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer <= 2**10:

@@ -108,3 +108,10 @@ class Result:
     guide: GuideResult | None
     """What the guide did, where there is one."""
     timings: Timings
+
+    @property
+    def reached(self) -> tuple[np.ndarray, ...]:
+        """For each image the patches that the last layer still reads, ascending; empty where a
+        guide answered alone. Tokens that stand for no patch, or were merged, are left out."""
+        last = self.stages[-1].kept if self.stages else ()
+        return tuple(np.unique(kept[kept >= 0]) for kept in (last or self.kept))

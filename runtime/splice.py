@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .decoder import Decoder
 from .engines.base import Buffer
-from .layout import Layout
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A turn, ready to be read."""
-
-    embeds: Buffer
-    """``(1, tokens, width)``."""
-    layout: Layout
-    next_position: int
-    """Number of the token after it."""
+from .layout import Layout, Prompt
 
 
 def splice(
@@ -68,5 +55,6 @@ def splice(
         image_rows=np.concatenate([none, *rows]),
         images=np.repeat(np.arange(len(places)), count),
         patches=kept.ravel() if len(places) else none,
+        count=len(places),
     )
     return Prompt(embeds, layout, number)

@@ -173,6 +173,27 @@ class DecoderMethod(Method):
         """
         raise NotImplementedError
 
+    def places(
+        self, layers: Sequence[int], ratios: Sequence[float], published: Sequence[int], depth: int
+    ) -> list[tuple[int, float]]:
+        """First layer and keep of every stage after the first.
+
+        Args:
+            layers: as the user set them; empty for those published.
+            ratios: one for each.
+            published: layers in a decoder of 32, spread over another depth.
+            depth: layers of this decoder.
+
+        Raises:
+            LayerOutOfRange, ParameterInvalid: layers that cannot be, or another number of ratios.
+        """
+        chosen = tuple(layers) or spread_layers(published, depth)
+        self.check_layers(chosen, depth)
+        if len(chosen) != len(ratios):
+            accepted = f"one ratio for each of the layers {chosen}"
+            raise ParameterInvalid(self.name, "ratios", ratios, accepted)
+        return list(zip(chosen, ratios, strict=True))
+
     def check_layers(self, layers: Sequence[int], depth: int) -> None:
         """Refuse layers that do not ascend within 1..depth - 1.
 

@@ -9,7 +9,7 @@ import torch
 
 from ...errors import ParameterInvalid
 from ..cosine import cosines, directions
-from ..looping import State, loop_while
+from ..looping import State, loop_down
 from .base import TowerView, VisionMethod
 
 _SPENT = 1e-4
@@ -64,9 +64,7 @@ class CdPruner(VisionMethod):
         return greedy_map(cosines(tokens), relevance, tower.keep)
 
 
-def greedy_map(
-    similar: torch.Tensor, relevance: torch.Tensor, keep: torch.Tensor
-) -> torch.Tensor:
+def greedy_map(similar: torch.Tensor, relevance: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Gains with which ``keep`` tokens are picked; the ``keep`` highest are those of the picked.
 
     Gains fall from pick to pick, and what is left to a token is never above the last of them.
@@ -84,8 +82,8 @@ def greedy_map(
     gains = relevance * relevance
     # All are kept without picking.
     picks = torch.where(keep < count, keep, torch.zeros_like(keep))
-    state = (torch.zeros_like(keep), gains, torch.zeros_like(gains), kernel)
-    _, gains, _, _ = loop_while(_going, _pick, state, (picks, relevance))
+    state = (gains, torch.zeros_like(gains), kernel)
+    gains, _, _ = loop_down(picks, _pick, state, (relevance,))
     return _with_spent(gains, relevance)
 
 
@@ -93,22 +91,11 @@ def _with_spent(gains: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
     return torch.where(gains > _SPENT, gains, _SPENT * relevance)
 
 
-def _going(
-    step: torch.Tensor,
-    gains: torch.Tensor,
-    picked: torch.Tensor,
-    kernel: torch.Tensor,
-    *fixed: torch.Tensor,
-) -> torch.Tensor:
-    return (step < fixed[0]).all()
-
-
 def _pick(
-    step: torch.Tensor,
+    picks: torch.Tensor,
     gains: torch.Tensor,
     picked: torch.Tensor,
     kernel: torch.Tensor,
-    picks: torch.Tensor,
     relevance: torch.Tensor,
 ) -> State:
     """One pick; ``kernel`` is conditioned on all picks before (its Schur complement)."""
@@ -121,4 +108,4 @@ def _pick(
     part = torch.where(pivot > _SPENT, row / pivot.clamp(min=_SPENT).sqrt(), torch.zeros(()))
     kernel = kernel - part[:, :, None] * part[:, None, :]
     left = (gains - part * part).clamp(min=0)
-    return step + 1, torch.where(picked > 0, gains, left), picked, kernel
+    return picks - 1, torch.where(picked > 0, gains, left), picked, kernel

@@ -8,10 +8,11 @@ from typing import ClassVar
 import torch
 
 from ..cosine import cosines
-from ..looping import State, loop_while
+from ..looping import State, loop_down
 from .base import TowerView, VisionMethod
 
 _FARTHEST = 2.0
+_FIRST = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +57,15 @@ def max_min(tokens: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     diagonal = torch.arange(count)[:, None] == torch.arange(count)[None, :]
     alone = torch.where(diagonal, torch.full((), 4.0), distance).amin(dim=2)
     first = torch.arange(count)[None, :] == alone.argmax(dim=1, keepdim=True)
-    # Before the first pick that token has the largest distance there is, every other a smaller one.
-    left = torch.where(first, torch.full((), _FARTHEST), torch.full((), _FARTHEST / 2))
+    left = torch.where(first, torch.full((), _FIRST), torch.full((), _FARTHEST))
     # All are kept without picking.
     picks = torch.where(keep < count, keep, torch.zeros_like(keep))
-    state = (torch.zeros_like(keep), left, torch.zeros_like(left))
-    _, scores, _ = loop_while(_going, _pick, state, (picks, distance))
+    scores, _ = loop_down(picks, _pick, (left, torch.zeros_like(left)), (distance,))
     return scores
 
 
-def _going(
-    step: torch.Tensor, left: torch.Tensor, picked: torch.Tensor, *fixed: torch.Tensor
-) -> torch.Tensor:
-    return (step < fixed[0]).all()
-
-
 def _pick(
-    step: torch.Tensor,
-    left: torch.Tensor,
-    picked: torch.Tensor,
-    picks: torch.Tensor,
-    distance: torch.Tensor,
+    picks: torch.Tensor, left: torch.Tensor, picked: torch.Tensor, distance: torch.Tensor
 ) -> State:
     free = torch.where(picked > 0, torch.full((), -1.0), left)
     chosen = free.argmax(dim=1, keepdim=True)
@@ -84,5 +73,5 @@ def _pick(
     picked = torch.where(is_chosen, torch.ones(()), picked)
     index = chosen[:, :, None].expand(-1, -1, distance.shape[2])
     away = torch.gather(distance, 1, index)[:, 0].clamp(0.0, _FARTHEST)
-    nearer = torch.where(step == 0, away, torch.minimum(left, away))
-    return step + 1, torch.where(picked > 0, left, nearer), picked
+    left = torch.where(picked > 0, left, torch.minimum(left, away))
+    return picks - 1, left, picked

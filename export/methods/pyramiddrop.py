@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...errors import ParameterInvalid
 from ...runtime.plan import Drop
-from .base import DecoderMethod, spread_layers
+from .base import DecoderMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +38,6 @@ class PyramidDrop(DecoderMethod):
         return "compact-per-stage"
 
     def drops(self, depth: int) -> tuple[Drop, ...]:
-        layers = self.layers or spread_layers((8, 16, 24), depth)
-        self.check_layers(layers, depth)
-        if len(layers) != len(self.ratios):
-            raise ParameterInvalid(
-                self.name, "ratios", self.ratios, f"one ratio for each of the layers {layers}"
-            )
         return tuple(
             Drop(
                 layer=layer,
@@ -54,5 +47,5 @@ class PyramidDrop(DecoderMethod):
                 rounding="floor",
                 budget=self.budget,
             )
-            for layer, ratio in zip(layers, self.ratios, strict=True)
+            for layer, ratio in self.places(self.layers, self.ratios, (8, 16, 24), depth)
         )

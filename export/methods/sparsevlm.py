@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...errors import ParameterInvalid
 from ...runtime.plan import Drop
-from .base import DecoderMethod, check_choice, spread_layers
+from .base import DecoderMethod, check_choice
 
 V1, V2 = "v1", "v2"
 _AFTER = (3, 7, 16)
@@ -72,12 +72,6 @@ class SparseVlm(DecoderMethod):
         return "compact-per-stage" if self.version == V1 else "original"
 
     def drops(self, depth: int) -> tuple[Drop, ...]:
-        layers = self.layers or spread_layers(_AFTER, depth)
-        self.check_layers(layers, depth)
-        if len(layers) != len(self.ratios):
-            raise ParameterInvalid(
-                self.name, "ratios", self.ratios, f"one ratio for each of the layers {layers}"
-            )
         return tuple(
             Drop(
                 layer=layer,
@@ -87,5 +81,5 @@ class SparseVlm(DecoderMethod):
                 budget=self.budget,
                 recycle=self.recycle if self.version == V1 else None,
             )
-            for layer, ratio in zip(layers, self.ratios, strict=True)
+            for layer, ratio in self.places(self.layers, self.ratios, _AFTER, depth)
         )

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from ..cosine import cosines
-from ..looping import State, loop_while
+from ..looping import State, loop_down
 from ..places import places
 from ..ranking import ranked
 from ..shares import check_share, floor_share
@@ -84,8 +84,8 @@ def thin_out(
     every = torch.arange(count)
     order = ranked(scores, descending=True)[1]
     line = torch.gather(order, 1, _turned(every, important, count).expand_as(order))
-    length = count - important
-    _, line = loop_while(_going, _remove, (length, line), (diverse, similar))
+    surplus = count - important - diverse
+    (line,) = loop_down(surplus, _remove, (line,), (diverse, similar))
     # What stands in line comes first, the important ones wherever they are now even before that.
     in_line = _inverse(line)
     return torch.where(places(scores) < important, in_line - count, in_line)
@@ -101,18 +101,14 @@ def _turned(every: torch.Tensor, by: torch.Tensor, count: int) -> torch.Tensor:
     return torch.remainder(every + by, count)[None, :]
 
 
-def _going(length: torch.Tensor, line: torch.Tensor, *fixed: torch.Tensor) -> torch.Tensor:
-    return (length > fixed[0]).all()
-
-
 def _remove(
-    length: torch.Tensor, line: torch.Tensor, diverse: torch.Tensor, similar: torch.Tensor
+    surplus: torch.Tensor, line: torch.Tensor, diverse: torch.Tensor, similar: torch.Tensor
 ) -> State:
     """One step; ``line (images, tokens)`` has the tokens in line first, in any order the others."""
-    count = line.shape[1]
+    count, length = line.shape[1], surplus + diverse
     every = torch.arange(count)
     evens = length // 2
-    removed = torch.minimum(torch.minimum(length - diverse, evens), torch.full_like(length, _REMOVAL))
+    removed = torch.minimum(surplus, evens).clamp(max=_REMOVAL)
     is_even = (torch.remainder(every, 2) == 0) & (every < 2 * evens)
     is_odd = (every < length) & ~is_even
     odd = torch.gather(is_odd[None, :].expand_as(line), 1, _inverse(line))
@@ -122,4 +118,4 @@ def _remove(
     # The even places by falling similarity; all others are equal, so they follow as they stood.
     sorted_ = ranked(nearest, descending=True)[1]
     turned = torch.gather(sorted_, 1, _turned(every, removed, count).expand_as(line))
-    return length - removed, torch.gather(line, 1, turned)
+    return surplus - removed, torch.gather(line, 1, turned)

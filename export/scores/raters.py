@@ -16,7 +16,7 @@ HEADS_KEPT = 14 / 32
 
 class RaterChoice(nn.Module):
     """``inputs_embeds (1, tokens, width)``, ``image_rows (images,)``, ``rater_rows (texts,)`` ->
-    ``rater_weights (texts,)`` float32, 1 for those that rate (SparseVLM, section 3.2).
+    ``rater_weights (texts,)`` float32, 1 for those that rate (SparseVLM, arXiv 2410.04417).
 
     A text token rates if the image tokens, by a softmax over the text tokens of their dot products,
     attend to it more than to the mean text token. Where none does, all rate.

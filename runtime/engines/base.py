@@ -37,6 +37,27 @@ class Buffer(ABC):
         """Put all rows of an item of ``source`` into item 0 from row ``at`` on, on the device."""
 
 
+class ArrayBuffer(Buffer):
+    """A buffer in host memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.array = np.empty(shape, np.dtype(dtype))
+        self.shape = shape
+        self.dtype = self.array.dtype
+
+    def write(self, values: np.ndarray) -> None:
+        self.array[...] = values
+
+    def read(self) -> np.ndarray:
+        return self.array
+
+    def write_rows(self, at: int, rows: np.ndarray) -> None:
+        self.array[0, at : at + len(rows)] = rows
+
+    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
+        self.write_rows(at, source.read()[item])
+
+
 class Run(ABC):
     """A graph bound to buffers."""
 

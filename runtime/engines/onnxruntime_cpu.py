@@ -7,10 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ...errors import EngineUnavailable, RunFailed
-from .base import Buffer, Engine, Graph, Run
+from .base import ArrayBuffer, Buffer, Engine, Graph, Run
 
 _OPSET_24 = (1, 24)
 """First version that knows the operator set of target ``onnx``."""
@@ -24,27 +22,13 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
 
 
-class _HostBuffer(Buffer):
+class _HostBuffer(ArrayBuffer):
     """A numpy array that ONNX Runtime reads and writes in place."""
 
     def __init__(self, ort: Any, shape: tuple[int, ...], dtype: str) -> None:
-        self.array = np.empty(shape, np.dtype(dtype))
-        self.shape = shape
-        self.dtype = self.array.dtype
+        super().__init__(shape, dtype)
         # On the host an OrtValue made from an array refers to the array's memory.
         self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
-
-    def write(self, values: np.ndarray) -> None:
-        self.array[...] = values
-
-    def read(self) -> np.ndarray:
-        return self.array
-
-    def write_rows(self, at: int, rows: np.ndarray) -> None:
-        self.array[0, at : at + len(rows)] = rows
-
-    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
-        self.write_rows(at, source.read()[item])
 
 
 class _BoundRun(Run):

@@ -79,6 +79,8 @@ class Rows:
     """``(rows,)``: image that a row belongs to, -1 for text, -2 for a merged token."""
     patch: torch.Tensor
     """``(rows,)``: patch of that image, -1 for all else."""
+    turn: torch.Tensor
+    """``(rows,)``: turn of the conversation that reads a row, -1 for an answer in between."""
     given: dict[str, np.ndarray]
     """``(images, patches)`` scores from elsewhere, by name."""
 
@@ -135,7 +137,28 @@ class Oracle:
                 image.append(-1)
                 patch.append(-1)
         return Rows(
-            torch.cat(embeds), torch.tensor(image), torch.tensor(patch), {"vision": scores.numpy()}
+            torch.cat(embeds),
+            torch.tensor(image),
+            torch.tensor(patch),
+            torch.zeros(len(image), dtype=torch.long),
+            {"vision": scores.numpy()},
+        )
+
+    def follow(
+        self, rows: Rows, said: Sequence[int], ids: Sequence[int], pictures: Sequence[Image.Image]
+    ) -> Rows:
+        """``rows``, the answer ``said`` to it, and a next turn, which reads the answer's end."""
+        spoken, turn = self.read(said[:-1], ()), self.read([*said[-1:], *ids], pictures)
+        images = len(rows.given["vision"])
+        scores = [part for part in (rows.given["vision"], turn.given["vision"]) if len(part)]
+        return Rows(
+            torch.cat([rows.embeds, spoken.embeds, turn.embeds]),
+            torch.cat(
+                [rows.image, spoken.image, torch.where(turn.image < 0, -1, turn.image + images)]
+            ),
+            torch.cat([rows.patch, spoken.patch, turn.patch]),
+            torch.cat([rows.turn, spoken.turn - 1, turn.turn + int(rows.turn.max()) + 1]),
+            {"vision": np.concatenate(scores)},
         )
 
     def answer(
@@ -146,19 +169,17 @@ class Oracle:
         positions: str,
         *,
         steps: int,
-        spoken: Sequence[int] = (),
         given: Mapping[str, np.ndarray] | None = None,
     ) -> OracleAnswer:
         """Greedy answer.
 
         Args:
-            rows: the prompt whose last row decides what is dropped.
+            rows: all turns; the last row of each decides what is dropped of its images.
             drops: where.
             keeps: one for each.
             positions: ``original`` or ``compact`` keep the numbers that the rows have, counted from
                 0; ``compact-per-stage`` counts anew behind every drop.
             steps: longest answer.
-            spoken: token ids that follow the prompt: an answer, and further turns without images.
             given: scores from elsewhere, by name.
         """
         rows = replace(rows, given={**rows.given, **(given or {})})
@@ -166,7 +187,7 @@ class Oracle:
         answer: list[int] = []
         while True:
             reading = _Reading(self.model, rows, stays, positions == "compact-per-stage")
-            answer.append(reading.next_token([*spoken, *answer]))
+            answer.append(reading.next_token(answer))
             if len(answer) == steps or answer[-1] == self.ends:
                 return OracleAnswer(answer, reading.stages)
 
@@ -187,23 +208,27 @@ class _Reading:
         self.renumber = renumber
         self.given = rows.given
         self.prompt = rows.embeds
-        self.image, self.patch = rows.image, rows.patch
-        self.images = int(rows.image.max()) + 1
-        self.patches = next(iter(rows.given.values())).shape[1]
-        self.raters = (
-            raters(rows) if any("raters" in drop.score for drop, _ in drops.values()) else None
-        )
+        self.image, self.patch, self.turn = rows.image, rows.patch, rows.turn
+        self.turns = int(rows.turn.max()) + 1
+        self.images = [
+            sorted(set(rows.image[(rows.image >= 0) & (rows.turn == turn)].tolist()))
+            for turn in range(self.turns)
+        ]
+        self.patches = rows.given["vision"].shape[1]
+        self.raters: dict[int, torch.Tensor] = {}
+        if any("raters" in drop.score for drop, _ in drops.values()):
+            self.raters = {turn: raters(rows, turn) for turn, i in enumerate(self.images) if i}
         self.stages: list[OracleStage] = []
         self.weights = torch.empty(0)
 
     @torch.no_grad()
     def next_token(self, answer: Sequence[int]) -> int:
         """The greedy token after the prompt and ``answer``."""
-        self.behind = len(answer)
         said = self.model.get_input_embeddings()(torch.tensor(answer, dtype=torch.long))
         embeds = torch.cat([self.prompt, said])
-        text = torch.full((self.behind,), -1)
+        text = torch.full((len(answer),), -1)
         self.image, self.patch = torch.cat([self.image, text]), torch.cat([self.patch, text])
+        self.turn = torch.cat([self.turn, text])
         self.alive = torch.ones(len(embeds), dtype=torch.bool)
         self.numbers = torch.arange(len(embeds))
         self._note(None)
@@ -238,35 +263,44 @@ class _Reading:
 
     def _drop(self, layer: Any, hidden: torch.Tensor, drop: OracleDrop, keep: Keep) -> torch.Tensor:
         """``hidden (rows, width)`` behind the drop; ``alive`` and ``numbers`` change with it."""
-        candidates = torch.nonzero(self._is_image & self.alive)[:, 0]
-        count = drop.count(keep, self.patches, self.images)
-        groups = 1 if drop.together else self.images
-        if len(candidates) <= count * groups:
-            self._note(None)
-            return hidden
-        scores = self._scores(layer, hidden, drop.score)[candidates]
-        shared = candidates.reshape(groups, -1)
-        chosen = [
-            row[best(group, count)]
-            for row, group in zip(shared, scores.reshape(groups, -1), strict=True)
-        ]
-        dropped = candidates[~torch.isin(candidates, torch.cat(chosen))]
-        self.alive[dropped] = False
-        if drop.recycle:
-            of_dropped = scores[torch.isin(candidates, dropped)]
-            hidden = self._recycle(hidden, dropped, of_dropped, int(candidates[-1]))
+        noted = None
+        scores = [self._scores(turn, layer, hidden, drop.score) for turn in range(self.turns)]
+        # The last turn first: what is inserted there moves no row of the turns before.
+        for turn in reversed(range(self.turns)):
+            candidates = torch.nonzero(self._is_image & self.alive & (self.turn == turn))[:, 0]
+            images = len(self.images[turn])
+            groups = 1 if drop.together else images
+            count = drop.count(keep, self.patches, images)
+            if len(candidates) <= count * groups:
+                continue
+            values = scores[turn][candidates].reshape(groups, -1)
+            chosen = [
+                row[best(group, count)]
+                for row, group in zip(candidates.reshape(groups, -1), values, strict=True)
+            ]
+            goes = ~torch.isin(candidates, torch.cat(chosen))
+            self.alive[candidates[goes]] = False
+            if drop.recycle:
+                hidden = self._recycle(hidden, candidates, goes, values.flatten(), turn)
+            if turn == self.turns - 1:
+                noted = values.numpy()
         if self.renumber:
             self.numbers = torch.cumsum(self.alive.long(), 0) - 1
-        self._note(scores.reshape(groups, -1).numpy())
+        self._note(noted)
         return hidden
 
     def _recycle(
-        self, hidden: torch.Tensor, dropped: torch.Tensor, scores: torch.Tensor, last: int
+        self,
+        hidden: torch.Tensor,
+        candidates: torch.Tensor,
+        goes: torch.Tensor,
+        scores: torch.Tensor,
+        turn: int,
     ) -> torch.Tensor:
-        """Rows without the dropped ones, and with what their best are merged into behind
-        ``last``."""
+        """Rows without those that go; what the best of them become stands behind all candidates."""
+        dropped, of_dropped, last = candidates[goes], scores[goes].tolist(), int(candidates[-1])
         share = int(0.3 * len(dropped)) + 1
-        order = sorted(range(len(dropped)), key=lambda j: (-float(scores[j]), j))[:share]
+        order = sorted(range(len(dropped)), key=lambda j: (-of_dropped[j], j))[:share]
         merged = merge(hidden[dropped[order]], int(share / 10) + 1)
 
         def spliced(rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
@@ -276,6 +310,7 @@ class _Reading:
         hidden = spliced(hidden, merged)
         self.image = spliced(self.image, torch.full((len(merged),), -2))
         self.patch = spliced(self.patch, torch.full((len(merged),), -1))
+        self.turn = spliced(self.turn, torch.full((len(merged),), turn))
         self.alive = torch.ones(len(hidden), dtype=torch.bool)
         return hidden
 
@@ -283,35 +318,38 @@ class _Reading:
     def _is_image(self) -> torch.Tensor:
         return self.image != -1
 
-    @property
-    def _last(self) -> int:
-        """Row of the prompt's last token."""
-        return len(self.image) - self.behind - 1
+    def _last(self, turn: int) -> int:
+        """Row of the last token of a turn."""
+        return int(torch.nonzero(self.turn == turn)[-1])
 
     def _note(self, scores: np.ndarray | None) -> None:
-        read = self.alive[: self._last + 1]
-        images = self._is_image & self.alive
-        kept = [self.patch[self.alive & (self.image == i)].tolist() for i in range(self.images)]
+        read = self.alive & (self.turn == self.turns - 1)
+        images = self._is_image & read
+        kept = [self.patch[self.alive & (self.image == i)].tolist() for i in self.images[-1]]
         self.stages.append(OracleStage(int(read.sum()), int(images.sum()), kept, scores))
 
-    def _scores(self, layer: Any, hidden: torch.Tensor, score: str) -> torch.Tensor:
-        """``(rows,)``: what each row is worth."""
+    def _scores(self, turn: int, layer: Any, hidden: torch.Tensor, score: str) -> torch.Tensor:
+        """``(rows,)``: what each row is worth to a turn."""
+        if not self.images[turn]:
+            return torch.zeros(len(hidden))
         if score == "last-row":
-            return self.weights[:, self._last].mean(dim=0)
+            return self.weights[:, self._last(turn)].mean(dim=0)
         if score == "next-layer":
-            return self._next_layer(layer, hidden)
+            return self._next_layer(turn, layer, hidden)
         if score.startswith("raters"):
-            assert self.raters is not None
-            rows = self._last + 1 - self.raters
+            rows = self._last(turn) + 1 - self.raters[turn]
             weights = self.weights[:, rows]
             if score == "raters-v2":
-                weights = self._degravitated(weights, rows)
+                weights = self._degravitated(turn, weights, rows)
             return weights.mean(dim=0).mean(dim=0)
         # Text rows read something too (the last patch's), which nobody looks at.
         return torch.from_numpy(self.given[score])[self.image, self.patch]
 
-    def _next_layer(self, layer: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """PyramidDrop: the coming layer's attention of the last prompt token, before it runs."""
+    def _next_layer(self, turn: int, layer: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """PyramidDrop: the coming layer's attention of the last prompt token, before it runs.
+
+        Over the rows of the turn: the published code knows one turn only.
+        """
         module = layer.self_attn
         normed = layer.input_layernorm(hidden)
         cos, sin = (part[0] for part in self.decoder.rotary_emb(hidden, self.numbers[None]))
@@ -324,11 +362,11 @@ class _Reading:
 
         query, keys = heads(module.q_proj(normed)), heads(module.k_proj(normed))
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
-        logits = torch.einsum("hd,khd->hk", query[self._last], keys) * module.head_dim**-0.5
-        seen = self.alive & (torch.arange(len(hidden)) <= self._last)
+        logits = torch.einsum("hd,khd->hk", query[self._last(turn)], keys) * module.head_dim**-0.5
+        seen = self.alive & (self.turn == turn)
         return logits.masked_fill(~seen, -torch.inf).softmax(dim=-1).mean(dim=0)
 
-    def _degravitated(self, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def _degravitated(self, turn: int, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """SparseVLM v2: attention by what distance alone would give, of the heads that see most.
 
         The published 1 / sqrt(head_dim) is left out: one number, the same for all, ranks nothing.
@@ -337,7 +375,7 @@ class _Reading:
         apart = (self.numbers[rows][:, None] - self.numbers[None]).double()
         pull = 2 * torch.cos(apart[..., None] * angles).sum(dim=-1)
         weights = weights.double() / pull
-        seen = weights[:, :, self._is_image & self.alive].sum(dim=(1, 2))
+        seen = weights[:, :, self._is_image & self.alive & (self.turn == turn)].sum(dim=(1, 2))
         return weights[best(seen, round(14 / 32 * len(seen)))].float()
 
 
@@ -347,13 +385,11 @@ def best(scores: torch.Tensor, count: int) -> list[int]:
     return sorted(sorted(range(len(values)), key=lambda j: (-values[j], j))[:count])
 
 
-def raters(rows: Rows) -> torch.Tensor:
-    """Text tokens behind the images that these attend to most, as distances from the prompt's
-    end."""
-    is_image = rows.image >= 0
-    behind = int(torch.nonzero(is_image).max()) + 1
-    text = rows.embeds[behind:]
-    attended = (rows.embeds[is_image] @ text.T).softmax(dim=-1).mean(dim=0)
+def raters(rows: Rows, turn: int) -> torch.Tensor:
+    """Text tokens behind a turn's images that these attend to most, as distances from its end."""
+    embeds, is_image = rows.embeds[rows.turn == turn], rows.image[rows.turn == turn] >= 0
+    text = embeds[int(torch.nonzero(is_image).max()) + 1 :]
+    attended = (embeds[is_image] @ text.T).softmax(dim=-1).mean(dim=0)
     found = torch.nonzero(attended > attended.mean())[:, 0]
     assert 0 < len(found) < len(text)
     return len(text) - found

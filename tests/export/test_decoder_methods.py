@@ -87,7 +87,7 @@ CASES = {
         method="pyramiddrop",
         drops=_pyramid(2, 3, 4),
         positions="compact-per-stage",
-        keeps=((1.0, 1.0, 1.0), (0.5, 0.25, 0.125), (0.7, 0.3, 1)),
+        keeps=((1.0, 1.0, 1.0), (0.5, 0.25, 0.125), (0.4, 0.4, 0.1), (0.7, 0.3, 1)),
         variant="deep",
         export={"keep": None},
     ),
@@ -102,7 +102,7 @@ CASES = {
         method="sparsevlm",
         drops=_raters("raters", 1, 2, recycle=True),
         positions="compact-per-stage",
-        keeps=((1.0, 1.0), (0.3, 0.2), (66 / 576, 1)),
+        keeps=((1.0, 1.0), (0.3, 0.2), (1.0, 0.1), (0.3, 0.3), (66 / 576, 1)),
         export=_TWO,
     ),
     "sparsevlm v2": Case(
@@ -123,12 +123,11 @@ CASES = {
         method="schedule",
         drops=(
             OracleDrop(layer=1, score="last-row"),
-            OracleDrop(layer=3, score="next-layer"),
+            OracleDrop(layer=2, score="next-layer"),
         ),
         positions="original",
-        keeps=((1.0, 1.0), (0.5, 0.25), (0.2, 1)),
-        variant="deep",
-        export={"keep": None, "stages": ("1:0.5:attention", "3:0.25:next-attention")},
+        keeps=((1.0, 1.0), (0.5, 0.25), (1.0, 0.25), (0.2, 1)),
+        export={"keep": None, "stages": ("1:0.5:attention", "2:0.25:next-attention")},
     ),
     "fastervlm+schedule": Case(
         method="fastervlm+schedule",
@@ -182,19 +181,23 @@ class Bench:
     oracle: Oracle
     pipelines: dict[str, vtp.Pipeline]
 
-    def rows(self, pictures: Sequence[Image.Image], keeps: Sequence[Keep]) -> Rows:
+    def rows(self, pictures: Sequence[Image.Image], keeps: Sequence[Keep], question: str) -> Rows:
         """The prompt as the oracle reads it."""
-        ids = self.oracle.prompt(QUESTION, len(pictures))
+        ids = self.oracle.prompt(question, 0 if "<image>" in question else len(pictures))
         keep = round(keeps[0] * PATCHES) if isinstance(keeps[0], float) else keeps[0]
         return self.oracle.read(ids, pictures, keep if self.case.vision else None)
 
     def expected(
-        self, pictures: Sequence[Image.Image], keeps: Sequence[Keep], **changes: Any
+        self,
+        pictures: Sequence[Image.Image],
+        keeps: Sequence[Keep],
+        question: str = QUESTION,
+        **changes: Any,
     ) -> OracleAnswer:
         """The oracle's answer, or that of an oracle with other ``drops`` or ``positions``."""
         told: dict[str, Any] = {"drops": self.case.drops, "positions": self.case.positions}
         return self.oracle.answer(
-            self.rows(pictures, keeps),
+            self.rows(pictures, keeps, question),
             keeps=keeps[1:] if self.case.vision else keeps,
             steps=STEPS,
             given={"guide": guidance(len(pictures))},
@@ -202,13 +205,17 @@ class Bench:
         )
 
     def answer(
-        self, target: str, pictures: Sequence[Image.Image], keeps: Sequence[Keep]
+        self,
+        target: str,
+        pictures: Sequence[Image.Image],
+        keeps: Sequence[Keep],
+        question: str = QUESTION,
     ) -> vtp.Result:
         """The bundle's answer."""
         scores = {"guide": guidance(len(pictures))} if self.case.method == "sgl" else None
         chat = Chat(self.pipelines[target], None)
         settings = Settings(keep=tuple(keeps), **GREEDY)
-        return chat.stream(QUESTION, list(pictures), settings, scores).finish()
+        return chat.stream(question, list(pictures), settings, scores).finish()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -251,8 +258,25 @@ def test_answers_are_those_of_the_oracle(
         assert list(result.tokens) == expected.tokens, target
 
 
-def assert_stages(result: vtp.Result, expected: OracleAnswer, config: Any) -> None:
-    """Every stage read what the oracle's did, and its cache is as large as that makes it."""
+@pytest.mark.parametrize("name", ["fastv", "pyramiddrop", "sparsevlm v1", "sparsevlm v2", "sgl"])
+def test_text_between_images_stays_where_it_is(bench: Callable[[str], Bench], name: str) -> None:
+    subject, pictures = bench(name), pictures_of(2, seed=22)
+    question = "is <image> as large as <image> here?"
+    keep = subject.case.keeps[1]
+    expected = subject.expected(pictures, keep, question)
+    for target in TARGETS:
+        result = subject.answer(target, pictures, keep, question)
+        assert_stages(result, expected, subject.oracle.model.config.text_config)
+        assert list(result.tokens) == expected.tokens, target
+
+
+def assert_stages(
+    result: vtp.Result, expected: OracleAnswer, config: Any, whole: bool = True
+) -> None:
+    """Every stage read what the oracle's did, and its cache is as large as that makes it.
+
+    ``whole``: nothing but this answer is in the cache.
+    """
     assert len(result.stages) == len(expected.stages)
     row = 2 * config.num_key_value_heads * config.head_dim * 4
     arrived = expected.stages[0].image_tokens
@@ -266,43 +290,51 @@ def assert_stages(result: vtp.Result, expected: OracleAnswer, config: Any) -> No
         assert stage.tokens == truth.tokens
         assert stage.kv_bytes == (stage.stop - stage.first) * row * (truth.tokens + STEPS - 1)
         arrived = truth.image_tokens
-    assert result.cache_bytes == sum(stage.kv_bytes for stage in result.stages)
+    assert not whole or result.cache_bytes == sum(stage.kv_bytes for stage in result.stages)
     layers = [stage.stop - stage.first for stage in result.stages]
     assert sum(layers) == config.num_hidden_layers
     seen = sum(n * stage.image_tokens for n, stage in zip(layers, expected.stages, strict=True))
     assert result.average_tokens == pytest.approx(seen / sum(layers))
 
 
-@pytest.mark.parametrize("name", ["fastv", "pyramiddrop", "sparsevlm v1", "schedule"])
+@pytest.mark.parametrize("images", [0, 1, 2])
+@pytest.mark.parametrize(
+    "name", ["fastv", "pyramiddrop", "sparsevlm v1", "sparsevlm v2", "schedule"]
+)
 def test_a_second_turn_reads_the_pruned_first_from_the_cache(
-    bench: Callable[[str], Bench], name: str
+    bench: Callable[[str], Bench], name: str, images: int
 ) -> None:
     subject = bench(name)
-    keeps, pictures, oracle = subject.case.keeps[1], pictures_of(1, seed=31), subject.oracle
+    keeps, oracle = subject.case.keeps[1], subject.oracle
+    before, now = pictures_of(1, seed=31), pictures_of(images, seed=32)
     for target in TARGETS:
-        chat = subject.pipelines[target].chat(capacity=320)
-        first = chat.ask(QUESTION, pictures, keep=keeps, max_new_tokens=6, temperature=0.0)
-        second = chat.ask(AGAIN, **GREEDY)
+        chat = subject.pipelines[target].chat(capacity=500)
+        first = chat.ask(QUESTION, before, keep=keeps, max_new_tokens=6, temperature=0.0)
+        assert first.finished == "length"
+        second = chat.ask(AGAIN, now or None, keep=keeps, **GREEDY)
 
         turns = [
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "ANSWER"}]},
-            {"role": "user", "content": [{"type": "text", "text": AGAIN}]},
+            {"role": "user", "content": [{"type": "image"}, _text(QUESTION)]},
+            {"role": "assistant", "content": [_text("ANSWER")]},
+            {"role": "user", "content": [*[{"type": "image"}] * images, _text(AGAIN)]},
         ]
         text = oracle.processor.apply_chat_template(turns, add_generation_prompt=True)
         head, tail = text.split("ANSWER")
-        said = [token for token in first.tokens if token != oracle.ends]
-        rows = oracle.read(oracle.ids(head), pictures)
-        expected = oracle.answer(
-            rows,
-            subject.case.drops,
-            keeps,
-            subject.case.positions,
-            steps=STEPS,
-            spoken=[*said, *oracle.ids(tail, add_special_tokens=False)],
+        rows = oracle.follow(
+            oracle.read(oracle.ids(head), before),
+            first.tokens,
+            oracle.ids(tail, add_special_tokens=False),
+            now,
         )
+        expected = oracle.answer(
+            rows, subject.case.drops, keeps, subject.case.positions, steps=STEPS
+        )
+        assert_stages(second, expected, oracle.model.config.text_config, whole=False)
         assert list(second.tokens) == expected.tokens, target
-        assert [stage.image_tokens for stage in second.stages] == [0] * len(second.stages)
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 WRONG: dict[str, dict[str, dict[str, Any]]] = {

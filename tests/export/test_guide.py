@@ -7,6 +7,7 @@ consistency out by a full forward over the prompt with the best 5 % of the image
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,29 @@ def test_the_images_are_read_once_for_both(bundles: dict[str, Path]) -> None:
     guidance = pipe.guide.look(QUESTION, [load_image(picture(5), max_pixels=10**6)], 4, False)
     assert guidance.consistency is None
     assert len(guidance.tokens) <= 4
+
+
+def test_no_overlay_of_a_guides_answer(
+    vtp: Any, bundles: dict[str, Path], scene: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", bundles["large"], "--guide", bundles["guide"], "--image", scene)
+    arguments += ("--prompt", "what?", "--save-overlay", tmp_path / "kept.png")
+    early = vtp(*arguments, "--exit-threshold", "0")
+    assert early.status == 0
+    assert "its answer was taken" in early.err
+    assert "no overlay" in early.err
+    assert list(tmp_path.iterdir()) == []
+    late = vtp(*arguments, "--max-new-tokens", "3")
+    assert "[stage 1: layers 1..5 | 28 of 144 image tokens, dropped by guide" in late.err
+    assert "the large model was asked" in late.err
+    assert (tmp_path / "kept.png").is_file()
+
+
+def test_json_tells_what_the_guide_did(vtp: Any, bundles: dict[str, Path], scene: Path) -> None:
+    arguments = ("run", bundles["large"], "--guide", bundles["guide"], "--image", scene)
+    outcome = vtp(*arguments, "--prompt", "what?", "--max-new-tokens", "3", "--format", "json")
+    document = json.loads(outcome.out)
+    assert document["guide"]["exited"] is False
+    assert len(document["guide"]["scores"][0]) == TOKENS
+    assert [stage["image_tokens"] for stage in document["stages"]] == [144, 28]
+    assert len(document["stages"][1]["kept"][0]) == 28
