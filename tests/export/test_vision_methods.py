@@ -15,8 +15,6 @@ import torch
 
 import vtp
 import vtp.export.graphs
-import vtp.export.reference
-import vtp.export.staged_reference
 from vtp.errors import ParameterInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
 from vtp.export.methods import METHODS, method_class
@@ -52,10 +50,18 @@ KEEPS = [(1, 1), (0.25, 1), (0.25, 2), (1.0, 1)]
 """Keep and number of images."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: on models this small, several mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def quick_export() -> Iterator[None]:
-    """Language graphs of one decoder are traced once, for methods differ in the vision graph alone;
-    and the export's own check, which other tests look at, is short."""
+    """Language graphs of one decoder are traced once: methods differ in the vision graph alone."""
     traced: dict[Any, Any] = {}
     trace = vtp.export.graphs.trace
 
@@ -70,8 +76,6 @@ def quick_export() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vtp.export.graphs, "trace", once)
-        for module in (vtp.export.reference, vtp.export.staged_reference):
-            patch.setattr(module, "STEPS", 2)
         yield
 
 
