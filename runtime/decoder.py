@@ -232,7 +232,7 @@ class _Reads:
         scores, layout = self.given[name], self.layout
         # A merged token stands for no patch: it comes last.
         picked = scores[np.maximum(layout.images, 0), np.maximum(layout.patches, 0)]
-        found: np.ndarray = np.where(layout.patches < 0, np.float32(-np.inf), picked)
+        found: np.ndarray = np.where(layout.patches < 0, np.finfo(np.float32).min, picked)
         return found.reshape(groups, -1)
 
 

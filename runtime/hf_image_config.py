@@ -1,4 +1,4 @@
-"""Reads the settings of Hugging Face's CLIP and LLaVA image processors.
+"""Reads the settings of Hugging Face's CLIP, SigLIP and LLaVA image processors.
 
 A missing key gets the default of the class; a null does not: as a flag it means off, as another
 setting it is an error where it is needed. Keys that those processors ignore are ignored.
@@ -17,6 +17,7 @@ CLIP_TYPES = (
     "CLIPImageProcessorPil",
     "CLIPFeatureExtractor",
 )
+SIGLIP_TYPES = ("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil")
 LLAVA_TYPES = ("LlavaImageProcessor", "LlavaImageProcessorFast", "LlavaImageProcessorPil")
 
 # Pillow's filter codes.
@@ -37,6 +38,13 @@ DEFAULTS: dict[str, Any] = {
     "do_pad": False,
 }
 """Class attributes of ``CLIPImageProcessorPil`` and ``LlavaImageProcessorPil``."""
+SIGLIP_DEFAULTS: dict[str, Any] = DEFAULTS | {
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
+"""Class attributes of ``SiglipImageProcessorPil``, where they differ."""
 
 
 def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,16 +59,18 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
             of a batch, a limit on the longest edge, or a model input whose size is not fixed.
     """
     kind = config.get("image_processor_type", config.get("feature_extractor_type", CLIP_TYPES[0]))
-    if kind not in CLIP_TYPES + LLAVA_TYPES:
-        raise ModelNotSupported(f"image processor {kind!r}", (CLIP_TYPES[0], LLAVA_TYPES[0]))
-    settings = DEFAULTS | {key: config[key] for key in DEFAULTS if key in config}
+    if kind not in CLIP_TYPES + SIGLIP_TYPES + LLAVA_TYPES:
+        accepted = (CLIP_TYPES[0], SIGLIP_TYPES[0], LLAVA_TYPES[0])
+        raise ModelNotSupported(f"image processor {kind!r}", accepted)
+    defaults = SIGLIP_DEFAULTS if kind in SIGLIP_TYPES else DEFAULTS
+    settings = defaults | {key: config[key] for key in defaults if key in config}
     if config.get("use_square_size") and kind in CLIP_TYPES:
         settings["size"] = {"height": 224, "width": 224}
 
     pad = None
     if settings["do_pad"]:
-        if kind in CLIP_TYPES:
-            raise ModelNotSupported("do_pad of CLIPImageProcessor", ["do_pad of LLaVA's"])
+        if kind not in LLAVA_TYPES:
+            raise ModelNotSupported(f"do_pad of {kind}", ["do_pad of LLaVA's"])
         pad = tuple(int(value * 255) for value in _three(settings, "image_mean"))
 
     resize = "none"

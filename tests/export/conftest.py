@@ -24,6 +24,9 @@ from vtp.export import ExportOptions, export_model
 from vtp.export.presets import TINY
 from vtp.runtime.keep import Keeps
 
+# On models this small, several threads mostly wait for each other.
+torch.set_num_threads(1)
+
 _TEXT = {
     "vocab_size": 128,
     "hidden_size": 64,

@@ -7,14 +7,13 @@ follow from the rows of each stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import vtp
@@ -216,15 +215,6 @@ class Bench:
         chat = Chat(self.pipelines[target], None)
         settings = Settings(keep=tuple(keeps), **GREEDY)
         return chat.stream(question, list(pictures), settings, scores).finish()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Work this small is far slower on several threads, where others want the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

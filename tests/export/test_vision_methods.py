@@ -50,15 +50,6 @@ KEEPS = [(1, 1), (0.25, 1), (0.25, 2), (1.0, 1)]
 """Keep and number of images."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread: on models this small, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def quick_export() -> Iterator[None]:
     """Language graphs of one decoder are traced once: methods differ in the vision graph alone."""

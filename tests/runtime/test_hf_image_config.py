@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vtp.errors import ModelNotSupported
-from vtp.runtime.hf_image_config import DEFAULTS
+from vtp.runtime.hf_image_config import DEFAULTS, SIGLIP_DEFAULTS
 from vtp.runtime.preprocess import ImagePreprocessor
 
 
@@ -32,21 +32,27 @@ def test_llava_1_5() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["CLIPImageProcessorPil", "LlavaImageProcessorPil"])
+@pytest.mark.parametrize(
+    "kind", ["CLIPImageProcessorPil", "LlavaImageProcessorPil", "SiglipImageProcessorPil"]
+)
 def test_defaults_are_those_of_transformers(kind: str) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    processor = {c.__name__: c for c in (CLIPImageProcessorPil, LlavaImageProcessorPil)}[kind]
-    for name, value in DEFAULTS.items():
-        theirs = getattr(processor, name, False)
+    classes = (CLIPImageProcessorPil, LlavaImageProcessorPil, SiglipImageProcessorPil)
+    processor = {c.__name__: c for c in classes}[kind]
+    for name, value in (SIGLIP_DEFAULTS if "Siglip" in kind else DEFAULTS).items():
+        theirs = getattr(processor, name, None) or False
+        if name == "crop_size" and not theirs:
+            continue  # there is no crop
         assert (tuple(theirs) if isinstance(theirs, list) else theirs) == value
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"image_processor_type": "SiglipImageProcessor"}, "'SiglipImageProcessor' is not"),
+        ({"image_processor_type": "ViTImageProcessor"}, "'ViTImageProcessor' is not"),
         ({"image_processor_type": "LlavaNextImageProcessor"}, "LlavaNext"),
         ({"image_processor_type": 3}, "processor 3"),
         ({"size": {"shortest_edge": 336, "longest_edge": 700}}, "size"),

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers.image_utils import load_image as hf_load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from vtp.errors import ImageUnreadable, ManifestInvalid
 from vtp.runtime.preprocess import ImagePreprocessor, load_image
@@ -61,6 +62,7 @@ CONFIGS = {
     "minus one to one": SMALL | {"image_mean": [0.5, 0.5, 0.5], "image_std": 0.5},
     "null flags": SMALL | {"do_resize": None, "do_rescale": None, "do_normalize": None},
     "no resize, null resample": SMALL | {"do_resize": False, "resample": None},
+    "siglip": {"image_processor_type": "SiglipImageProcessor", "size": {"height": 48, "width": 40}},
     "old square size": {"use_square_size": True, "crop_size": 60},
     **{f"resample {code}": SMALL | {"resample": code} for code in range(4)},
 }
@@ -77,6 +79,8 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 def expected(config: dict, images: list[Image.Image]) -> np.ndarray:
     kind = LlavaImageProcessorPil if config.get("do_pad") else CLIPImageProcessorPil
+    if "Siglip" in config.get("image_processor_type", ""):
+        kind = SiglipImageProcessorPil
     return np.stack(kind(**config)(images)["pixel_values"]).astype(np.float32)
 
 
