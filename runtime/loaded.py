@@ -52,7 +52,8 @@ class LoadedBundle:
             names += [f"drop.{number}" for number in range(1, len(plan.stages))]
             if any(r.name == "raters" for r in manifest.graphs):
                 names.append("raters")
-            graphs = {name: self._load(name) for name in names}
+            staged = len(names) > 1
+            graphs = {name: self._load(name, followed=staged) for name in names}
             table = bundle.embedding_table()
             self.decoder = Decoder(self.engine, plan, language, table, graphs)
 
