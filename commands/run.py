@@ -145,19 +145,20 @@ def _summary(result: Result) -> str:
             f"[guide: {guide.ms:.1f} ms | confidence {guide.confidence:.3f}{check} | "
             + ("its answer was taken]" if guide.exited else "the large model was asked]")
         )
-    for number, stage in enumerate(result.stages if len(result.stages) > 1 else ()):
+    before = result.image_tokens_before
+    for number, stage in enumerate(result.stages):
         by = f", dropped by {stage.score}" if stage.score else ""
+        arrived = stage.arrived if number else before
         lines.append(
             f"[stage {number}: layers {stage.first}..{stage.stop - 1} | {stage.image_tokens} of "
-            f"{stage.arrived} image tokens{by} | {stage.tokens} tokens | "
+            f"{arrived} image tokens{by} | {stage.tokens} tokens | "
             f"{stage.flops / 1e9:.3g} GFLOP | KV {stage.kv_bytes:,} bytes]"
         )
-    before = result.image_tokens_before
     flops = sum(stage.flops for stage in result.stages)
     lines.append(
         f"[kept {result.image_tokens} of {before} image tokens, "
         f"{result.average_tokens:.1f} a layer in the mean | "
-        f"prompt {result.prompt_tokens} tokens, {flops / 1e9:.3g} GFLOP | "
+        f"prompt {result.prompt_tokens} tokens, {flops / 1e9:.3g} GFLOP ({FLOPS_FORMULA}) | "
         f"vision {times.vision_ms:.1f} ms, prefill {times.prefill_ms:.1f} ms, "
         f"first token after {times.ttft_ms:.1f} ms, "
         f"then {times.ms_per_token:.2f} ms per token | KV cache {result.cache_bytes:,} bytes]"

@@ -84,16 +84,6 @@ class Decoder:
         each = [capacities] * len(self.stages) if isinstance(capacities, int) else capacities
         return KVCache(self.engine, self.language, self.stages, each)
 
-    def capacities(self, text: int, counts: Sequence[int], images: int) -> list[int]:
-        """Rows that each stage's cache needs.
-
-        Args:
-            text: text and new tokens.
-            counts: image tokens left after each drop, as from ``Plan.counts``.
-            images: images.
-        """
-        return [text + tokens for tokens in self.plan.tokens_of_stages(counts, images)]
-
     def prefill(
         self,
         prompt: Prompt,

@@ -188,8 +188,11 @@ def test_the_answer_alone_is_on_stdout(run: Any) -> None:
     outcome = run()
     assert outcome.out.split() == document["text"].split()
     assert outcome.out.count("\n") == document["text"].count("\n") + 1
-    assert outcome.err.startswith("[kept 2 of 16 image tokens, 2.0 a layer in the mean | prompt ")
-    assert outcome.err.count("\n") == 1
+    stage, whole = outcome.err.splitlines()
+    assert stage.startswith("[stage 0: layers 0..1 | 2 of 16 image tokens | ")
+    assert "GFLOP | KV " in stage
+    assert whole.startswith("[kept 2 of 16 image tokens, 2.0 a layer in the mean | prompt ")
+    assert "GFLOP (per layer 2(2nda + 2ndk + 2nna + 3ndm))" in whole
 
 
 def test_the_document_of_an_answer(run: Any) -> None:
