@@ -22,32 +22,6 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
 
 
-class _SharedPool:
-    """The one pool of threads that ONNX Runtime has for a whole process.
-
-    Sessions that run in turn, as the graphs of a bundle do, get in each other's way with pools of
-    their own: idle workers spin for more work. The pool cannot be changed once it is made, so the
-    first engine decides its size, and engines that want another keep pools of their own.
-    """
-
-    def __init__(self) -> None:
-        self._made: int | None = None
-
-    def serves(self, ort: Any, threads: int) -> bool:
-        """Whether sessions of ``threads`` threads (0: the library's choice) can use the pool."""
-        if self._made is None:
-            try:
-                ort.set_global_thread_pool_sizes(threads, 1)
-            except Exception:  # somebody else has made it, of a size that we do not know
-                self._made = -1
-            else:
-                self._made = threads
-        return self._made == threads
-
-
-_POOL = _SharedPool()
-
-
 class _HostBuffer(ArrayBuffer):
     """A numpy array that ONNX Runtime reads and writes in place."""
 
@@ -102,8 +76,7 @@ class OnnxRuntimeCpu(Engine):
         self._ort = onnxruntime
         if _version(onnxruntime.__version__) < _OPSET_24:
             self.targets = ("ort",)
-        self._threads = threads or 0
-        self._shared = _POOL.serves(onnxruntime, self._threads)
+        self._threads = threads
 
     @classmethod
     def missing(cls) -> str | None:
@@ -119,13 +92,11 @@ class OnnxRuntimeCpu(Engine):
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         options = self._ort.SessionOptions()
-        if self._shared:
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = self._threads
-            if followed:
-                # Idle threads would spin, and take the cores from the session that runs next.
-                options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.intra_op_num_threads = self._threads or 0
+        if followed:
+            # Each session has threads of its own, which spin for a while after a run, and would
+            # take the cores from the session that runs next.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(

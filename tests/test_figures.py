@@ -1,0 +1,83 @@
+"""The scripts behind the published figures run, on the sample model and a few questions."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vtp.bench import chaining, methods
+from vtp.export import ExportOptions, export_model
+from vtp.samples import evaluate
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample model with one drop inside the decoder, ranked by a guide."""
+    out = tmp_path_factory.mktemp("figures") / "sgl"
+    export_model("tiny", out, ExportOptions(method="sgl"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smaller sample model as a guide."""
+    out = tmp_path_factory.mktemp("figures") / "guide"
+    export_model("tiny-guide", out, ExportOptions(method="guide"))
+    return out
+
+
+def test_accuracy_at_equal_averages(
+    tiny_bundle: Path, staged: Path, guide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundles = [f"vision={tiny_bundle}", f"decoder={staged}"]
+    evaluate.main([*bundles, "--count", "7", "--averages", "0.5,0.1", "--guide", str(guide)])
+    out, err = capsys.readouterr()
+    table = [line.split("|")[1:-1] for line in out.splitlines()[2:4]]
+    assert [row[0].strip() for row in table] == ["vision", "decoder"]
+    # One of four layers reads all tokens: an average of a tenth is out of reach.
+    assert table[1][2].strip() == "-"
+    assert "at least 0.25" in err
+    figures = json.loads(out.splitlines()[-1])["accuracy"]
+    assert figures["vision"]["0.5"]["tokens"] == 128
+    assert figures["decoder"]["0.5"]["tokens"] == pytest.approx(128, abs=1)
+    # A trained model: it must know most answers, through every place to drop.
+    assert all(row["0.5"]["average"] > 0.6 for row in figures.values())
+
+
+def test_accuracy_by_exit_threshold(
+    staged: Path, guide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.main(
+        [f"sgl={staged}", "--count", "7", "--guide", str(guide), "--thresholds", "2,0.9,0"]
+    )
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"]["sgl"]
+    never, sometimes, always = (figures[key]["exits"] for key in ("2.0", "0.9", "0.0"))
+    assert never == 0
+    assert 0 < sometimes < 1
+    assert always == 1
+
+
+def test_a_row_of_the_methods_table(tiny_bundle: Path) -> None:
+    row: dict[str, Any] = methods.measure(tiny_bundle, 1, 3, 1, 0.5)
+    assert row["kv_allocated"] == row["kv_predicted"] > 0
+    assert row["stages"] == [128]
+    assert 0 < row["vision"] < row["ttft"]
+    assert re.match(r"\| `fastervlm` \| 128 \| 128\.0 \|", methods.table({"fastervlm": row})[-200:])
+
+
+def test_one_stage_beside_several(
+    tiny_bundle: Path,
+    staged: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = ["chaining", str(tiny_bundle), str(staged), "--repeat", "2", "--steps", "2"]
+    monkeypatch.setattr("sys.argv", arguments)
+    chaining.main()
+    out = capsys.readouterr().out
+    assert "| prefill |" in out
+    assert json.loads(out.splitlines()[-1])["decode"]["ratio"] > 0
