@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def test_a_row_of_the_methods_table(tiny_bundle: Path) -> None:
     assert row["kv_allocated"] == row["kv_predicted"] > 0
     assert row["stages"] == [128]
     assert 0 < row["vision"] < row["ttft"]
-    assert re.match(r"\| `fastervlm` \| 128 \| 128\.0 \|", methods.table({"fastervlm": row})[-200:])
+    assert "| `fastervlm` | 128 | 128.0 |" in methods.table({"fastervlm": row})
 
 
 def test_one_stage_beside_several(
