@@ -76,7 +76,8 @@ class Graph(ABC):
 
     @abstractmethod
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
-        """Bind every input and output; a buffer bound as both is updated in place."""
+        """Bind every input and output; a buffer bound as both is updated in place. The run keeps
+        the buffers alive."""
 
 
 class Engine(ABC):

@@ -32,9 +32,11 @@ class _HostBuffer(ArrayBuffer):
 
 
 class _BoundRun(Run):
-    def __init__(self, session: Any, binding: Any) -> None:
+    def __init__(self, session: Any, binding: Any, buffers: list[Buffer]) -> None:
         self._session = session
         self._binding = binding
+        # The binding knows addresses only: the memory must live as long as the run.
+        self._buffers = buffers
 
     def __call__(self) -> None:
         try:
@@ -60,7 +62,7 @@ class _Session(Graph):
                 binding.bind_ortvalue_output(name, buffer.value)
         except RuntimeError as error:
             raise RunFailed(OnnxRuntimeCpu.name, _first_line(error)) from error
-        return _BoundRun(self._session, binding)
+        return _BoundRun(self._session, binding, [*inputs.values(), *outputs.values()])
 
 
 class OnnxRuntimeCpu(Engine):

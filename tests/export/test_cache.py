@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,28 @@ def test_past_and_present_are_one_buffer(pipeline: vtp.Pipeline) -> None:
     for name, buffer in cache.inputs.items():
         _, layer, kind = name.split(".")
         assert cache.outputs[f"present.{layer}.{kind}"] is buffer
+
+
+def test_a_run_keeps_its_buffers(pipeline: vtp.Pipeline) -> None:
+    # The engine's binding holds addresses only.
+    decoder = pipeline.decoder
+    cache = decoder.cache(4)
+    embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
+    held = weakref.ref(embeds)
+    number = {"position_ids": np.zeros((1, 1)), "write_index": np.zeros(1)}
+    inputs = {name: decoder.filled(values.astype(np.int64)) for name, values in number.items()}
+    logits = decoder.engine.buffer((1, decoder.language.vocab), "float32")
+    run = decoder.graphs[0].bind(
+        {"inputs_embeds": embeds, **inputs, **cache.stages[0].inputs},
+        {"logits": logits, **cache.stages[0].outputs},
+    )
+    del embeds, inputs
+    gc.collect()
+    assert held() is not None
+    run()
+    del run
+    gc.collect()
+    assert held() is None
 
 
 def test_capacity_is_kept_tokens_text_and_new_tokens(pipeline: vtp.Pipeline) -> None:
