@@ -62,6 +62,8 @@ class Reference:
     """``steps`` greedy tokens; the end token does not stop them."""
     drops: tuple[tuple[np.ndarray | None, np.ndarray], ...] = ()
     """For each drop inside the decoder: scores, and the patches left."""
+    received: np.ndarray | None = None
+    """``(tokens,)`` float32: of a guide, the attention that each image token received."""
 
 
 def load_torch_model(config: Any, folder: Path) -> Any:
@@ -139,6 +141,8 @@ def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:
         tensors[f"{number}.logits"] = case.logits
         if case.scores is not None:
             tensors[f"{number}.scores"] = case.scores
+        if case.received is not None:
+            tensors[f"{number}.received"] = case.received
         for drop, (scores, left) in enumerate(case.drops):
             tensors[f"{number}.drop.{drop}.left"] = left
             if scores is not None:

@@ -9,6 +9,7 @@ import torch
 
 from ..runtime.decoder import Decoder
 from ..runtime.engines.base import Graph
+from ..runtime.guide import read_prompt
 from ..runtime.keep import Keep
 from ..runtime.manifest import LanguageRecord
 from ..runtime.plan import Plan
@@ -82,6 +83,11 @@ class StagedReference:
         while len(tokens) < STEPS:
             rows.append(loop.step(tokens[-1]).copy())
             tokens.append(int(rows[-1].argmax()))
+        received = None
+        if plan.guide is not None:
+            apart = self.decoder.cache(prompt.layout.tokens).stages[0]
+            include = plan.guide.include_last_visual_row
+            received = read_prompt(self.decoder, prompt, apart, include)[1]
         return Reference(
             keep=keep,
             scores=seen.scores,
@@ -89,6 +95,7 @@ class StagedReference:
             image_embeds=seen.embeds.read(),
             logits=np.stack(rows),
             tokens=tuple(tokens),
+            received=received,
             drops=tuple((d.scores, d.left.patches) for d in read.drops),
         )
 

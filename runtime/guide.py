@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GuideMismatch, GuideMissing
+from ..errors import ContextTooLong, GuideMismatch, GuideMissing
 from .bundle import Bundle
 from .cache import StageCache
+from .decoder import Decoder
 from .engines.base import Buffer
 from .keep import keep_count
 from .layout import Prompt
@@ -102,8 +103,11 @@ class Guide:
         plan, began = manifest.plan, perf_counter()
         tokens = loaded.text.encode(manifest.prompt.render_turn(prompt, len(images), first=True))
         limit = max_new_tokens or manifest.generation.max_new_tokens
-        room = manifest.language.context - len(tokens) - len(images) * (plan.tokens - 1)
-        limit = max(1, min(limit, room))
+        needed = len(tokens) + len(images) * (plan.tokens - 1)
+        room = manifest.language.context - needed
+        if room < 1:
+            raise ContextTooLong(needed + 1, manifest.language.context, "the guide's context")
+        limit = min(limit, room)
         pixels = manifest.preprocessing(list(images)) if images else None
         preprocessed = perf_counter()
         seen = loaded.vision(pixels, plan.tokens) if pixels is not None else None
@@ -115,10 +119,10 @@ class Guide:
         cache = loaded.decoder.cache(capacity).stages[0]
         columns = turn.layout.image_rows
         read = turn.layout.tokens
-        logits, received = self._read(turn, cache, columns)
+        logits, received = read_prompt(loaded.decoder, turn, cache, self._include_last_row)
         filled = perf_counter()
         answer, certainties = [int(logits[-1].argmax())], [_log_best(logits[-1])]
-        loop = _Loop(self._loaded, cache, columns)
+        loop = _Loop(loaded.decoder, cache, columns)
         while answer[-1] not in manifest.generation.eos and len(answer) < limit:
             row, more = loop.step(answer[-1], turn.next_position + len(answer) - 1)
             received = received + more
@@ -152,25 +156,12 @@ class Guide:
         """Image tokens of one image, all of which the guide reads."""
         return self._loaded.bundle.manifest.plan.tokens
 
-    def _read(
-        self, turn: Prompt, cache: StageCache, columns: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Prefill: logits ``(1, vocab)`` of the last row, and what each image token received."""
-        rows = np.arange(turn.layout.tokens)
-        if len(columns):
-            rows = turn.layout.rows_behind
-            if self._include_last_row:
-                rows = np.concatenate([columns[-1:], rows])
-        last = np.array([turn.layout.tokens - 1])
-        step = _Step(self._loaded, cache, turn.embeds, rows, columns, last)
-        return step.run(turn.layout.positions)
-
     def _consistency(
         self, tokens: list[int], images: Buffer | None, scores: np.ndarray, answer: list[int]
     ) -> float:
         """Probability of the answer, token after token, with few image tokens, at one go."""
-        loaded, manifest = self._loaded, self._loaded.bundle.manifest
-        decoder, image_token = loaded.decoder, manifest.prompt.image_token_id
+        decoder = self._loaded.decoder
+        image_token = self._loaded.bundle.manifest.prompt.image_token_id
         turn = splice(decoder, tokens, image_token, images)
         rows, positions = np.arange(turn.layout.tokens), turn.layout.positions
         if scores.size:
@@ -187,8 +178,32 @@ class Guide:
         cache = decoder.cache(len(numbers)).stages[0]
         asked = np.arange(len(rows) - 1, len(numbers))
         none = np.zeros(1, dtype=np.int64)
-        logits, _ = _Step(loaded, cache, embeds, none, none, asked).run(numbers)
+        logits, _ = _Step(decoder, cache, embeds, none, none, asked).run(numbers)
         return float(np.exp(sum(_log_of(row, t) for row, t in zip(logits, answer, strict=True))))
+
+
+def read_prompt(
+    decoder: Decoder, turn: Prompt, cache: StageCache, include_last_row: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a turn with a guide's language graph.
+
+    Args:
+        decoder: of the guide.
+        turn: the turn.
+        cache: an empty cache with room for it.
+        include_last_row: as ``plan.Guide.include_last_visual_row``.
+
+    Returns:
+        Logits ``(1, vocab)`` of the last row, and ``(image tokens,)`` float32, the attention that
+        each received from the rows behind the last of them.
+    """
+    columns, rows = turn.layout.image_rows, np.arange(turn.layout.tokens)
+    if len(columns):
+        rows = turn.layout.rows_behind
+        if include_last_row:
+            rows = np.concatenate([columns[-1:], rows])
+    last = np.array([turn.layout.tokens - 1])
+    return _Step(decoder, cache, turn.embeds, rows, columns, last).run(turn.layout.positions)
 
 
 class _Step:
@@ -196,14 +211,13 @@ class _Step:
 
     def __init__(
         self,
-        loaded: LoadedBundle,
+        decoder: Decoder,
         cache: StageCache,
         embeds: Buffer,
         score_rows: np.ndarray,
         columns: np.ndarray,
         logit_rows: np.ndarray,
     ) -> None:
-        decoder = loaded.decoder
         engine = decoder.engine
         # Where there is no image, one column stands in.
         self._columns = len(columns)
@@ -239,12 +253,11 @@ class _Step:
 class _Loop:
     """Decode, one token at a time."""
 
-    def __init__(self, loaded: LoadedBundle, cache: StageCache, columns: np.ndarray) -> None:
-        self._decoder = loaded.decoder
-        width = loaded.decoder.language.width
-        self._embeds = loaded.decoder.engine.buffer((1, 1, width), "float32")
+    def __init__(self, decoder: Decoder, cache: StageCache, columns: np.ndarray) -> None:
+        self._decoder = decoder
+        self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
         first = np.zeros(1, dtype=np.int64)
-        self._step = _Step(loaded, cache, self._embeds, first, columns, first)
+        self._step = _Step(decoder, cache, self._embeds, first, columns, first)
 
     def step(self, token: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Append a token; logits ``(vocab,)`` and received attention ``(columns,)``."""

@@ -144,9 +144,9 @@ class Golden:
     """File of the sample image."""
     prompt: str
     tensors: str
-    """safetensors file; for case C ``C.image_embeds``, ``C.kept``, ``C.logits``, for drop D inside
-    the decoder ``C.drop.D.scores`` and ``C.drop.D.left`` (patches), and the vision graph's
-    ``C.scores``."""
+    """safetensors file; for case C ``C.image_embeds``, ``C.kept``, ``C.logits`` and the vision
+    graph's ``C.scores``; for drop D inside the decoder ``C.drop.D.scores`` and ``C.drop.D.left``
+    (patches); of a guide ``C.received``."""
     tolerance: float
     """Largest difference accepted, relative to the largest magnitude in the tensor."""
     cases: tuple[GoldenCase, ...]

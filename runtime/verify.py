@@ -6,8 +6,10 @@ import numpy as np
 
 from ..errors import ManifestInvalid, VerifyFailed
 from .decoder import Prefilled
+from .guide import read_prompt
 from .images import load_image
 from .keep import Keep, show_keeps
+from .layout import Prompt
 from .manifest import Deviation, GoldenCase
 from .pipeline import Pipeline
 from .splice import splice
@@ -94,6 +96,7 @@ class _Replay:
         read = decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
         if not self._drops(number, case, read):
             return
+        self._guiding(number, case, prompt)
         logits = read.logits
         loop = decoder.decode(cache)
         last = f"language.{len(plan.stages) - 1}"
@@ -102,6 +105,16 @@ class _Replay:
             self._compare(last, case, f"logits[{step}]", expected[step], logits)
             self._same_choice(last, case, step, expected[step], logits, token)
             logits = loop.step(token)
+
+    def _guiding(self, number: int, case: GoldenCase, prompt: Prompt) -> None:
+        """Compare the attention that a guide reports."""
+        guide, decoder = self.pipeline.bundle.manifest.plan.guide, self.pipeline.decoder
+        if guide is None:
+            return
+        cache = decoder.cache(prompt.layout.tokens).stages[0]
+        _, received = read_prompt(decoder, prompt, cache, guide.include_last_visual_row)
+        expected = np.asarray(self.expected.tensor(f"{number}.received"))
+        self._compare("language.0", case, "received", expected, received)
 
     def _drops(self, number: int, case: GoldenCase, read: Prefilled) -> bool:
         """Compare every drop; False where ties fell otherwise, so that what follows may differ."""

@@ -19,11 +19,12 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import vtp
-from vtp.errors import GuideMismatch, GuideMissing, SamplingInvalid
+from vtp.errors import ContextTooLong, GuideMismatch, GuideMissing, SamplingInvalid
 from vtp.export import ExportOptions, export_model
 from vtp.runtime.chat import Chat, Settings
 from vtp.runtime.images import load_image
 from vtp.runtime.loaded import LoadedBundle
+from vtp.runtime.tensorfile import TensorFile
 
 QUESTION = "how many shapes are there?"
 STEPS = 16
@@ -202,6 +203,23 @@ def test_a_guide_sees_one_turn_of_a_conversation(bundles: dict[str, Path]) -> No
     np.testing.assert_allclose(second.guide.scores[0], alone.guide.scores[0], rtol=1e-6)
     with pytest.raises(SamplingInvalid, match="none in a conversation"):
         chat.ask(QUESTION, exit_threshold=0.5)
+
+
+def test_what_a_guide_reports_is_verified(bundles: dict[str, Path]) -> None:
+    measured = vtp.load(bundles["guide"]).bundle.manifest.golden.measured
+    assert {d.target for d in measured if d.output == "received"} == {"ort", "onnx"}
+    golden = TensorFile(bundles["guide"] / "golden.safetensors").tensor("0.received")
+    assert golden.shape == (TOKENS,)
+    assert np.all(np.asarray(golden) > 0)
+
+
+def test_more_than_the_guide_can_read(bundles: dict[str, Path]) -> None:
+    # 4 x 144 image tokens: beyond the guide's 512 positions, and the large model's.
+    pipe = vtp.load(bundles["large"], guide=bundles["guide"])
+    images = [load_image(picture(n), max_pixels=10**6) for n in range(4)]
+    assert pipe.guide is not None
+    with pytest.raises(ContextTooLong, match="the guide's context holds 512"):
+        pipe.guide.look(QUESTION, images, 4, False)
 
 
 def test_without_a_guide_nothing_runs(bundles: dict[str, Path]) -> None:
