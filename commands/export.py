@@ -39,12 +39,10 @@ _PACKAGES = (
 @keep_options
 @click.option(
     "--method",
-    default="fastervlm",
-    show_default=True,
     metavar="NAME",
     help="Pruning method; 'vtp list methods' shows them, 'none' exports without pruning. "
     "NAME:PRESET takes a published set of parameters, NAME+NAME joins one of the vision side and "
-    "one inside the decoder.",
+    "one inside the decoder.  [default: fastervlm, or none beside --stage]",
 )
 @click.option(
     "--set",
@@ -82,7 +80,7 @@ def export(
     out: Path,
     keep: Keeps | None,
     average: Keep | None,
-    method: str,
+    method: str | None,
     parameters: tuple[str, ...],
     stages: tuple[str, ...],
     score: str | None,
@@ -108,8 +106,10 @@ def export(
     """
     require("export", "vtp export", *_PACKAGES)
     require("cpu", "the check at the end of vtp export", "onnxruntime")
-    if seed is not None and "random" not in method:
-        raise click.UsageError(f"--seed is a parameter of --method random, not of {method}")
+    if seed is not None and "random" not in (method or ""):
+        raise click.UsageError(
+            f"--seed is a parameter of --method random, not of {method or 'fastervlm'}"
+        )
     given: dict[str, Any] = dict(_assignment(text) for text in parameters)
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}

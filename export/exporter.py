@@ -74,8 +74,9 @@ class Progress:
 class ExportOptions:
     """What to export, and how."""
 
-    method: str = "fastervlm"
-    """Names with ``+`` between, each with ``:PRESET`` behind it or not."""
+    method: str | None = None
+    """Names with ``+`` between, each with ``:PRESET`` behind it or not; None takes ``stages`` alone
+    where some are given, else FasterVLM."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Parameters of the methods, such as ``{"seed": 1}``."""
     stages: tuple[str, ...] = ()

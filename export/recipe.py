@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..errors import (
+    KeepGrows,
     MethodsDoNotCombine,
     ParameterInvalid,
     ScoreNotAvailable,
 )
-from ..runtime.keep import Keep, Keeps
+from ..runtime.keep import Keep, Keeps, keep_count
 from ..runtime.plan import POSITIONS, Drop, Guide, MethodRecord, Plan
 from .families.base import VisionParts
 from .methods import method_class
@@ -72,7 +73,12 @@ class Recipe:
                 )
             )
         if self.decoder is not None:
-            drops += _capped(self.decoder.drops(depth), drops)
+            inner = self.decoder.drops(depth)
+            as_given = isinstance(self.decoder, FreeSchedule) and keep is None and average is None
+            drops += list(inner) if as_given else _capped(inner, drops)
+            keeps = [keep_count(drop.keep, parts.tokens, drop.rounding) for drop in drops]
+            if keeps != sorted(keeps, reverse=True):
+                raise KeepGrows([drop.keep for drop in drops])
         if self.vision is None and any(drop.score == "vision" for drop in drops):
             raise ScoreNotAvailable(
                 "vision",
@@ -122,7 +128,7 @@ def _capped(drops: tuple[Drop, ...], before: list[Drop]) -> list[Drop]:
 
 
 def make_recipe(
-    method: str,
+    method: str | None,
     parameters: Mapping[str, Any],
     stages: tuple[str, ...] = (),
     positions: str | None = None,
@@ -130,7 +136,8 @@ def make_recipe(
     """The methods that a text such as ``fastervlm+sparsevlm:64`` names.
 
     Args:
-        method: names with ``+`` between, each with ``:PRESET`` behind it or not.
+        method: names with ``+`` between, each with ``:PRESET`` behind it or not; None takes the
+            stages alone where some are given, else FasterVLM.
         parameters: parameter -> value (or its text); ``NAME.PARAMETER`` where several methods have
         it. stages: ``LAYER:KEEP:SCORE`` each: a free schedule inside the decoder. positions:
         position mode; None takes the published one.
@@ -138,6 +145,8 @@ def make_recipe(
     Raises:
         MethodUnknown, MethodsDoNotCombine, ParameterInvalid: as they say.
     """
+    if method is None:
+        method = "schedule" if stages else "fastervlm"
     names = [part.strip() for part in method.split("+")]
     if stages and "schedule" not in (name.partition(":")[0] for name in names):
         names.append("schedule")

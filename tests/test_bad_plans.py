@@ -74,6 +74,7 @@ def test_a_layer_outside_the_decoder(
         (("--keep", "0.5,0.25"), "1 place(s) (the vision graph)"),
         (("--method", "fastervlm+fastv", "--set", "layer=1", "--keep", "0.2,0.5"), "grow"),
         (("--method", "fastv", "--set", "layer=1", "--average", "0.2"), "at least 0.531"),
+        (("--method", "fastervlm", "--stage", "1:0.5:attention"), "keeps 0.1, 0.5 grow"),
         (("--keep", "0.5", "--average", "0.5"), "out of range"),
         (("--average", "2.0"), "out of range"),
     ],
@@ -107,8 +108,17 @@ def test_set_needs_a_value(vtp: Any, random_llava: Path, tmp_path: Path) -> None
 def staged(random_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drops before layer 1."""
     out = tmp_path_factory.mktemp("staged") / "bundle"
-    export_model(str(random_llava), out, ExportOptions(stages=("1:0.5:attention",)))
+    export_model(
+        str(random_llava), out, ExportOptions(method="fastervlm", stages=("1:0.05:attention",))
+    )
     return out
+
+
+def test_stages_alone_are_the_whole_plan(random_llava: Path, tmp_path: Path) -> None:
+    options = ExportOptions(stages=("1:0.5:attention",))
+    plan = export_model(str(random_llava), tmp_path / "out", options).plan
+    assert plan.name == "schedule"
+    assert [(drop.layer, drop.keep) for drop in plan.drops] == [(1, 0.5)]
 
 
 def test_a_schedule_joins_the_method_named(staged: Path) -> None:
