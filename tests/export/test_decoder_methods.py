@@ -133,7 +133,7 @@ CASES = {
         drops=(OracleDrop(layer=2, score="vision"),),
         positions="compact",
         keeps=((1.0, 1.0), (0.6, 0.3), (1.0, 0.3), (0.2, 1)),
-        export={"keep": None, "stages": ("2:0.3:vision",)},
+        export={"keep": (0.6, 0.3), "stages": ("2:0.3:vision",)},
     ),
     "fastervlm+pyramiddrop": Case(
         method="fastervlm+pyramiddrop",
