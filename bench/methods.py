@@ -3,8 +3,9 @@
 Exports the model with each method in turn, answers a question several times in a process of its
 own, and prints a table: image tokens a layer reads in the mean, FLOPs of the prefill, vision,
 prefill and first-token time, decode, peak memory, and the KV cache as allocated beside what the
-plan predicts. Bundles of the real model hold 5.6 GB each; ``--discard`` removes one when it has
-been measured.
+plan predicts. A method that needs a guide gets one: the smaller sample model, or at real size a
+decoder of 0.2 G parameters behind the same tower; its time is part of the first token's. Bundles of
+the real model hold 5.6 GB each; ``--discard`` removes one when it has been measured.
 """
 
 from __future__ import annotations
@@ -35,18 +36,24 @@ METHODS = (
     "sparsevlm:128",
     "sparsevlm:v2-128",
     "fastervlm+pyramiddrop",
+    "sgl",
 )
+_GUIDE = "guide"
 
 
-def measure(bundle: Path, threads: int, steps: int, repeat: int, average: float) -> dict[str, Any]:
+def measure(
+    bundle: Path, threads: int, steps: int, repeat: int, average: float, guide: Path | None = None
+) -> dict[str, Any]:
     """Answer ``repeat`` times after one answer that is not counted."""
     from ..runtime.images import load_image
     from ..runtime.pipeline import load
 
-    pipe = load(bundle, "cpu", threads=threads)
+    pipe = load(bundle, "cpu", threads=threads, guide=guide)
     manifest = pipe.bundle.manifest
     image = load_image(pipe.bundle.file(manifest.golden.image))
-    times: dict[str, list[float]] = {"vision": [], "prefill": [], "ttft": [], "decode": []}
+    times: dict[str, list[float]] = {
+        phase: [] for phase in ("guide", "vision", "prefill", "ttft", "decode")
+    }
     for number in range(repeat + 1):
         result = pipe.generate(
             image,
@@ -56,6 +63,7 @@ def measure(bundle: Path, threads: int, steps: int, repeat: int, average: float)
         )
         if number:
             timings = result.timings
+            times["guide"].append(result.guide.ms if result.guide else 0.0)
             times["vision"].append(timings.vision_ms)
             times["prefill"].append(timings.prefill_ms)
             times["ttft"].append(timings.ttft_ms)
@@ -75,15 +83,16 @@ def measure(bundle: Path, threads: int, steps: int, repeat: int, average: float)
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
-        "| method | image tokens by stage | mean | prefill, GFLOP | vision, ms | prefill, ms "
-        "| first token after, ms (least) | decode, ms per token | peak memory, GB "
+        "| method | image tokens by stage | mean | prefill, GFLOP | guide, ms | vision, ms "
+        "| prefill, ms | first token after, ms (least) | decode, ms per token | peak memory, GB "
         "| KV cache, MB (predicted) |",
-        "|---" * 10 + "|",
+        "|---" * 11 + "|",
     ]
     for name, row in rows.items():
         lines.append(
             f"| `{name}` | {', '.join(map(str, row['stages']))} | {row['average']:.1f} "
-            f"| {row['gflop']:.0f} | {row['vision']:.0f} | {row['prefill']:.0f} "
+            f"| {row['gflop']:.0f} | {row['guide']:.0f} | {row['vision']:.0f} "
+            f"| {row['prefill']:.0f} "
             f"| {row['ttft']:.0f} ({row['ttft_min']:.0f}) | {row['decode']:.1f} "
             f"| {row['peak_gb']:.2f} | {row['kv_allocated'] / 1e6:.2f} "
             f"({row['kv_predicted'] / 1e6:.2f}) |"
@@ -93,20 +102,35 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def _export(model: str, work: Path, method: str) -> Path:
     from ..export import ExportOptions, export_model
-    from .real_model import make_real_model
 
     bundle = work / f"{model}-{method.replace('+', '-').replace(':', '-')}"
     if not (bundle / "manifest.json").is_file():
-        source = "tiny" if model == "tiny" else str(make_real_model(work / "real-model"))
-        export_model(source, bundle, ExportOptions(method=method))
+        export_model(_source(model, work, method), bundle, ExportOptions(method=method))
     return bundle
 
 
-def _in_process(bundle: Path, *settings: float) -> dict[str, Any]:
+def _source(model: str, work: Path, method: str) -> str:
+    from .real_model import GUIDE_DECODER, make_real_model
+
+    if model == "tiny":
+        return "tiny-guide" if method == _GUIDE else "tiny"
+    if method == _GUIDE:
+        return str(make_real_model(work / "real-guide-model", GUIDE_DECODER))
+    return str(make_real_model(work / "real-model"))
+
+
+def _guide_for(bundle: Path, model: str, work: Path) -> Path | None:
+    from ..runtime.bundle import Bundle
+
+    return _export(model, work, _GUIDE) if Bundle(bundle).manifest.plan.needs_guide else None
+
+
+def _in_process(bundle: Path, guide: Path | None, *settings: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "vtp.bench.methods", "--one", str(bundle)]
-    done = subprocess.run(
-        [*command, *map(str, settings)], stdout=subprocess.PIPE, text=True, check=True
-    )
+    command += map(str, settings)
+    if guide is not None:
+        command.append(str(guide))
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured
 
@@ -115,8 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--one"]:
-        folder, threads, steps, repeat, average = given[1:]
-        found = measure(Path(folder), int(threads), int(steps), int(repeat), float(average))
+        folder, threads, steps, repeat, average, *guides = given[1:]
+        guide = Path(guides[0]) if guides else None
+        found = measure(Path(folder), int(threads), int(steps), int(repeat), float(average), guide)
         print(json.dumps(found))
         return
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.methods", description=__doc__)
@@ -134,10 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
     for method in options.methods:
         print(f"{method}: exporting", file=sys.stderr, flush=True)
         bundle = _export(options.model, options.work, method)
+        guide = _guide_for(bundle, options.model, options.work)
         print(f"{method}: measuring", file=sys.stderr, flush=True)
-        rows[method] = _in_process(
-            bundle, options.threads, options.steps, options.repeat, options.average
-        )
+        settings = (options.threads, options.steps, options.repeat, options.average)
+        rows[method] = _in_process(bundle, guide, *settings)
         print(table({method: rows[method]}).splitlines()[-1], file=sys.stderr, flush=True)
         if options.discard:
             shutil.rmtree(bundle)

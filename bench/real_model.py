@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,26 @@ _COPIED = (
 )
 _SIDE = 336
 
+DECODER: Mapping[str, int] = {
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+}
+"""TinyLlama-1.1B's: 1.1 G parameters."""
+GUIDE_DECODER: Mapping[str, int] = {
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_hidden_layers": 14,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+}
+"""A guide's, about a fifth of it: 0.2 G parameters."""
 
-def real_config() -> Any:
-    """The transformers configuration: 304 M parameters in the tower, 1.1 G in the decoder."""
+
+def real_config(decoder: Mapping[str, int] = DECODER) -> Any:
+    """The transformers configuration: a tower of 304 M parameters and the given decoder."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     sample = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
@@ -46,11 +64,7 @@ def real_config() -> Any:
         ),
         text_config=LlamaConfig(
             vocab_size=32000,
-            hidden_size=2048,
-            intermediate_size=5632,
-            num_hidden_layers=22,
-            num_attention_heads=32,
-            num_key_value_heads=4,
+            **decoder,
             max_position_embeddings=2048,
             rms_norm_eps=1e-5,
             bos_token_id=sample["bos_token_id"],
@@ -66,7 +80,7 @@ def real_config() -> Any:
     )
 
 
-def make_real_model(folder: Path) -> Path:
+def make_real_model(folder: Path, decoder: Mapping[str, int] = DECODER) -> Path:
     """Write the model folder (2.8 GB) unless it is there; returns ``folder``."""
     if (folder / "complete").is_file():
         return folder
@@ -78,7 +92,7 @@ def make_real_model(folder: Path) -> Path:
     torch.manual_seed(SEED)
     torch.set_default_dtype(torch.float16)
     try:
-        model = LlavaForConditionalGeneration(real_config())
+        model = LlavaForConditionalGeneration(real_config(decoder))
     finally:
         torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)

@@ -65,7 +65,16 @@ def test_a_row_of_the_methods_table(tiny_bundle: Path) -> None:
     assert row["kv_allocated"] == row["kv_predicted"] > 0
     assert row["stages"] == [128]
     assert 0 < row["vision"] < row["ttft"]
+    assert row["guide"] == 0
     assert "| `fastervlm` | 128 | 128.0 |" in methods.table({"fastervlm": row})
+
+
+def test_a_row_with_a_guide(staged: Path, guide: Path) -> None:
+    row = methods.measure(staged, 1, 3, 1, 0.5, guide)
+    assert row["stages"][0] == 256
+    assert row["average"] == pytest.approx(128, abs=1)
+    assert 0 < row["guide"] < row["ttft"]
+    assert row["ttft"] > row["guide"] + row["vision"] + row["prefill"]
 
 
 def test_one_stage_beside_several(
