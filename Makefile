@@ -1,6 +1,7 @@
 # make demo    export the sample model, ask it about a picture, print the table
 # make test    the whole test suite
 # make lint    formatting, lint, types
+# make gpu-check  what only an NVIDIA device can show; it runs with what it finds
 # make bench   this runtime against Hugging Face transformers (several minutes; real size: see docs)
 #
 # Needs Python 3.11 or later with venv and pip. If pip would bring the CUDA build of torch, these
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip
 PIP_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 IMAGE := samples/images/scene.png
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test lint format docs bench gpu-check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -47,7 +48,7 @@ demo: $(VENV)/demo.stamp
 	    random=$(OUT)/tiny-random uniform=$(OUT)/tiny-uniform
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -66,6 +67,9 @@ docs: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.compare --model tiny
+
+gpu-check: $(VENV)/dev.stamp
+	$(BIN)/python -m vtp.bench.gpu
 
 clean:
 	rm -rf build dist $(OUT) *.egg-info

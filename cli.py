@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "export": "export:export",
     "run": "run:run",
+    "build": "build:build",
     "inspect": "inspect:inspect",
     "verify": "verify:verify",
     "list": "list:list_",

@@ -73,6 +73,22 @@ _PACKAGES = (
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Seed of the method 'random' (0 if not given)."
 )
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of weights and KV cache; float16 halves both. Norms, softmax and scores stay "
+    "float32.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="T",
+    help="Flavour of graph: ort (ONNX Runtime), onnx (TensorRT 10.15 and later, TensorRT-RTX), "
+    "trt10 (TensorRT 10.0 to 10.14, JetPack 6); again for more.  [default: ort, onnx]",
+)
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def export(
@@ -86,6 +102,8 @@ def export(
     score: str | None,
     positions: str | None,
     seed: int | None,
+    dtype: str,
+    targets: tuple[str, ...],
     revision: str | None,
     force: bool,
 ) -> None:
@@ -102,6 +120,7 @@ def export(
       vtp export ./my-llava --method none --out out/unpruned
       vtp export llava15 --method pyramiddrop --keep 0.5,0.25,0.125 --out out/pyramid
       vtp export llava15 --method fastv --set layer=3 --out out/fastv
+      vtp export llava15 --target ort --target trt10 --out out/for-jetpack-6
       vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
     """
     require("export", "vtp export", *_PACKAGES)
@@ -114,6 +133,7 @@ def export(
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}
     from ..export import ExportOptions, export_model
+    from ..export.targets import DEFAULT_TARGETS
 
     options = ExportOptions(
         method=method,
@@ -122,6 +142,8 @@ def export(
         positions=positions,
         keep=keep,
         average=average,
+        dtype=dtype,
+        targets=targets or DEFAULT_TARGETS,
         revision=revision,
         force=force,
     )

@@ -16,6 +16,7 @@ from .tables import show
 
 if TYPE_CHECKING:
     from ..runtime.bundle import Bundle
+    from ..runtime.manifest import VariantRecord
     from ..runtime.plan import Plan
 
 
@@ -39,6 +40,7 @@ def inspect(bundle: Path, form: str) -> None:
         "stages": _stages(opened),
         "graphs": [_graph(record, form) for record in opened.manifest.graphs],
         "files": _files(opened, form, problems),
+        "variants": [_variant(record) for record in opened.manifest.variants],
         "engines": _engines(opened),
     }
     show(sections, form)
@@ -126,6 +128,24 @@ def _graph(record: Any, form: str) -> dict[str, Any]:
     return row
 
 
+def _variant(variant: VariantRecord) -> dict[str, Any]:
+    limits = variant.limits
+    return {
+        "variant": variant.name,
+        "engine": f"{variant.engine} {variant.version}",
+        "cards": ", ".join(variant.compute_capabilities) or "as the library chooses",
+        "machine": variant.machine,
+        "CUDA": variant.cuda,
+        "target": variant.target,
+        "selection": variant.topk,
+        "plugin": variant.plugin,
+        "most tokens": limits.tokens,
+        "most images": limits.images,
+        "most kept of an image": ", ".join(map(str, limits.counts)) or None,
+        "bytes": sum(record.bytes for record in variant.engines),
+    }
+
+
 def _without_repeats(specs: Any) -> list[Any]:
     """The caches of all layers have one shape: layer 0 stands for them."""
     return [s for s in specs if not s.name.startswith(("past", "present")) or ".0." in s.name]
@@ -137,7 +157,7 @@ def _spec(spec: Any) -> str:
 
 def _files(bundle: Bundle, form: str, problems: list[BundleError]) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
-    for record in bundle.records():
+    for record in (*bundle.records(), *bundle.engine_records()):
         problem = bundle.problem(record)
         if problem is not None:
             problems.append(problem)
@@ -155,8 +175,7 @@ def _files(bundle: Bundle, form: str, problems: list[BundleError]) -> list[Mappi
 def _engines(bundle: Bundle) -> list[Mapping[str, Any]]:
     from ..runtime.engines import ENGINES, why_not
 
-    targets = bundle.manifest.targets()
-    reasons = {name: why_not(name, targets) for name in ENGINES}
+    reasons = {name: why_not(name, bundle.manifest) for name in ENGINES}
     return [
         {"engine": name, "runs here": "no" if reason else "yes", "why not": reason}
         for name, reason in reasons.items()

@@ -57,6 +57,11 @@ if TYPE_CHECKING:
 )
 @engine_options
 @click.option(
+    "--variant",
+    metavar="NAME",
+    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json"]),
@@ -80,6 +85,7 @@ def run(
     exit_threshold: float | None,
     engine: str,
     threads: int | None,
+    variant: str | None,
     form: str,
 ) -> None:
     """Ask the bundle in DIR a question about one or more images.
@@ -94,6 +100,7 @@ def run(
           --keep 0.05 --save-overlay kept.png
       vtp run out/large --guide out/small --exit-threshold 0.9 --image scene.png \\
           --prompt "what number is shown?"
+      vtp run out/tiny --engine tensorrt-rtx --image scene.png --prompt "what is it?"
     """
     from ..runtime import load
     from ..runtime.images import DEFAULT_MAX_PIXELS
@@ -109,6 +116,7 @@ def run(
         bundle,
         engine,
         threads=threads,
+        variant=variant,
         max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
         guide=guide,
     )

@@ -12,7 +12,8 @@ Row = Mapping[str, Any]
 
 
 def show(sections: Mapping[str, Sequence[Row]], form: str) -> None:
-    """Print sections of rows; the keys of a section's first row are its columns.
+    """Print sections of rows; the keys of a section's first row are its columns. A section without
+    rows is left out, but for JSON.
 
     Args:
         sections: title -> rows.
@@ -21,7 +22,8 @@ def show(sections: Mapping[str, Sequence[Row]], form: str) -> None:
     if form == "json":
         print(json.dumps(sections, indent=1, default=str))
         return
-    for number, (title, rows) in enumerate(sections.items()):
+    filled = {title: rows for title, rows in sections.items() if rows}
+    for number, (title, rows) in enumerate(filled.items()):
         if number:
             print()
         if form == "csv":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
     """Replay the golden sample of the bundle in DIR and compare it with what PyTorch computed.
 
-    Runs every target of the bundle that the engine takes, and names the first graph that deviates.
+    Runs every target, or variant, that the engine takes, and names the first graph that deviates.
 
     \b
     Example:
@@ -33,11 +33,10 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
     from ..runtime.engines import make_engine
     from ..runtime.verify import replay
 
-    carried = Bundle(bundle).manifest.targets()
-    taken = [name for name in make_engine(engine, carried).targets if name in carried]
+    manifest = Bundle(bundle).manifest
     rows: list[dict[str, Any]] = []
-    for target in taken:
-        pipeline = load(bundle, engine, threads=threads, target=target)
+    for choice in make_engine(engine, manifest).choices(manifest):
+        pipeline = load(bundle, engine, threads=threads, target=choice)
         rows += _worst(pipeline.engine.name, replay(pipeline))
     show({"deviation from PyTorch (worst of each output)": rows}, form)
 

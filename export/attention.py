@@ -18,8 +18,8 @@ from transformers import AttentionInterface
 
 IMPLEMENTATION = "vtp"
 TRACE_OPSET = 23
-"""Operator set that torch traces to; the finished graphs declare that of their target, in which
-every operator that the trace uses means the same."""
+"""Newest operator set that torch traces to; the finished graphs declare that of their target, in
+which every operator that the trace uses means the same."""
 
 
 class AttentionContext(Protocol):

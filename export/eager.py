@@ -31,6 +31,7 @@ class EagerTarget:
 
     name: ClassVar[str] = "eager"
     opset: ClassVar[int] = 0
+    appends: ClassVar[bool] = False
 
     def vision_attention(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -48,6 +49,7 @@ class EagerTarget:
         step: CacheStep,
     ) -> torch.Tensor:
         """Causal attention over the filled rows of the cache."""
+        assert step.write_index is not None
         first, tokens = int(step.write_index[0]), query.shape[2]
         last = first + tokens
         for cache, new in zip(step.past[layer], (key, value), strict=True):
@@ -56,6 +58,7 @@ class EagerTarget:
         rows = first + torch.arange(tokens)
         mask = torch.arange(last)[None, :] <= rows[:, None]
         step.present.append(step.past[layer])
+        step.keys.append(step.past[layer][0])
         return _attend(query, keys, values, scale, mask)
 
     def lower(self, model: Any, gapless: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,7 +86,7 @@ class EagerEngine(Engine):
         return f"torch {torch.__version__}"
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        return ArrayBuffer(shape, dtype)
+        return ArrayBuffer(np.empty(shape, dtype))
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         raise NotImplementedError("eager graphs are modules, not files")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import torch
 from safetensors.numpy import save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
-from ..errors import KeepOutOfRange, ModelNotSupported, ParityFailed, VerifyFailed
+from ..errors import (
+    KeepOutOfRange,
+    ModelNotSupported,
+    ParameterInvalid,
+    ParityFailed,
+    VerifyFailed,
+)
 from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
+    DTYPES,
     FILE_NAME,
     SCHEMA,
     FileRecord,
@@ -53,11 +62,12 @@ from .reference import (
 from .scores import score_class
 from .source import find_model
 from .staged_reference import StagedReference, emitted
-from .targets import TARGETS, make_target
+from .targets import DEFAULT_TARGETS, check_targets, make_target
 from .weights import WeightFile
 
-TOLERANCE = 1e-3
-"""Largest accepted difference from PyTorch, relative to the largest magnitude of a tensor."""
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""Largest accepted difference from PyTorch in float32, relative to the largest magnitude of a
+tensor, by the type of the weights."""
 
 
 class Progress:
@@ -87,6 +97,11 @@ class ExportOptions:
     """Default keep of the bundle, one for each drop; None takes the methods'."""
     average: Keep | None = None
     """Instead of ``keep``: the default mean over the language layers."""
+    dtype: str = "float32"
+    """Type of weights, KV cache and most of the arithmetic: a key of ``DTYPES``; norms, softmax and
+    scores are float32 always, and so is what goes from graph to graph."""
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+    """Flavours of graph, keys of ``targets.TARGETS``."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -110,6 +125,9 @@ def export_model(
     progress = progress or Progress()
     recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
     _check_keeps(options)
+    if options.dtype not in DTYPES:
+        raise ParameterInvalid("vtp export", "dtype", options.dtype, f"one of {list(DTYPES)}")
+    check_targets(options.targets)
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")
         source = find_model(model, options.revision)
@@ -147,12 +165,13 @@ class _Export:
         self.folder = folder
         self.progress = progress
         self.checkpoint = Checkpoint(opened.folder, opened.family.canonical_name)
-        self.weights = WeightFile()
+        self.weights = WeightFile(options.dtype)
 
     def run(self) -> Manifest:
         family, config = self.opened.family, self.opened.config
         with FakeTensorMode():
-            model = family.make(config).eval()
+            with _made_as(self.options.dtype):
+                model = family.make(config).eval()
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
             plan = self.recipe.plan(
@@ -162,7 +181,7 @@ class _Export:
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
-                for name in TARGETS
+                for name in self.options.targets
                 for graph in self._trace(maker, vision, language, plan, name)
             ]
         embedding = family.embedding_name()
@@ -170,7 +189,7 @@ class _Export:
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        record = _language_record(language, embedding)
+        record = _language_record(language, embedding, self.options.dtype)
         golden, files = self._golden(plan, record)
         manifest = Manifest(
             schema=SCHEMA,
@@ -272,12 +291,13 @@ class _Export:
             keeps.append(plan.keeps(None))
         sample = Sample(pixels, prompt, layout.image_token_id)
         plain = plain_reference(model, sample)
-        staged = StagedReference(self.opened.family, model, self.recipe, plan, language)
+        exact = replace(language, dtype="float32")
+        staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
         cases: list[Reference] = []
         for done, keep in enumerate(keeps):
             self.progress.fraction(done, len(keeps))
             cases.append(staged.run(sample, keep))
-        check_unpruned(cases[0], plain, TOLERANCE)
+        check_unpruned(cases[0], plain, TOLERANCES["float32"])
         tensors = self.folder / "golden.safetensors"
         save_file(dict(golden_tensors(cases)), tensors)
         tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
@@ -285,7 +305,7 @@ class _Export:
             image="golden.png",
             prompt=PROMPT,
             tensors="golden.safetensors",
-            tolerance=TOLERANCE,
+            tolerance=TOLERANCES[self.options.dtype],
             cases=tuple(GoldenCase(keep=case.keep, tokens=case.tokens) for case in cases),
             measured=(),
         )
@@ -296,7 +316,7 @@ class _Export:
         path = self.folder / FILE_NAME
         path.write_text(manifest.to_json(), encoding="utf-8")
         measured = []
-        for target in TARGETS:
+        for target in self.options.targets:
             self.progress.step(f"checking target {target} against PyTorch")
             try:
                 measured += replay(load(self.folder, "cpu", target=target))
@@ -311,11 +331,22 @@ class _Export:
         return FileRecord(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 
+@contextmanager
+def _made_as(dtype: str) -> Iterator[None]:
+    """Within, modules are made with parameters of this type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:
     return replace(manifest, golden=replace(manifest.golden, measured=tuple(measured)))
 
 
-def _language_record(language: LanguageParts, embedding: str) -> LanguageRecord:
+def _language_record(language: LanguageParts, embedding: str, dtype: str) -> LanguageRecord:
     config = language.config
     return LanguageRecord(
         layers=len(language.layers),
@@ -327,6 +358,7 @@ def _language_record(language: LanguageParts, embedding: str) -> LanguageRecord:
         vocab=config.vocab_size,
         context=language.context,
         embedding=embedding,
+        dtype=dtype,
     )
 
 

@@ -29,6 +29,9 @@ from .tracing import Shape, tidy, trace, unknown_values
 from .vision import VisionGraph
 from .weights import WeightFile
 
+FUSED_OPSET = 23
+"""First operator set that has RMS norm and rotary embedding as operators."""
+
 
 @dataclass(frozen=True)
 class TracedGraph:
@@ -44,28 +47,39 @@ class _StageEnds:
     """What every language graph takes and gives: rows, positions and the cache of its layers."""
 
     def __init__(
-        self, parts: LanguageParts, stage: Stage, number: int, batch: int, dim: Shape
+        self,
+        parts: LanguageParts,
+        stage: Stage,
+        number: int,
+        batch: int,
+        dim: Shape,
+        target: Target,
     ) -> None:
-        width = parts.config.hidden_size
-        cache = (*dim, parts.kv_heads, "capacity", parts.head_dim)
-        example = (batch, parts.kv_heads, 24, parts.head_dim)
+        width, heads, head_dim = parts.config.hidden_size, parts.kv_heads, parts.head_dim
+        past: Shape = (*dim, heads, "capacity", head_dim)
+        present, example = past, (batch, heads, 24, head_dim)
+        if target.appends:
+            past, present = (*dim, "past", heads, head_dim), (*dim, "tokens", heads, head_dim)
+            example = (batch, 24, heads, head_dim)
         self.arguments: dict[str, Any] = {
             "hidden": torch.zeros(batch, 5, width),
             "position_ids": torch.zeros(batch, 5, dtype=torch.int64),
-            "write_index": torch.zeros(batch, dtype=torch.int64),
         }
         self.inputs: dict[str, Shape] = {
             "inputs_embeds" if number == 0 else "hidden_states": (*dim, "tokens", width),
             "position_ids": (*dim, "tokens"),
-            "write_index": dim,
         }
-        self.past = [(torch.zeros(example), torch.zeros(example)) for _ in range(stage.layers)]
+        if not target.appends:
+            self.arguments["write_index"] = torch.zeros(batch, dtype=torch.int64)
+            self.inputs["write_index"] = dim
+        empty = torch.zeros(example, dtype=parts.dtype)
+        self.past = [(empty.clone(), empty.clone()) for _ in range(stage.layers)]
         self.pasts: dict[str, Shape] = {}
         self.presents: dict[str, Shape] = {}
         for layer in range(stage.layers):
             for kind in ("key", "value"):
-                self.pasts[f"past_key_values.{layer}.{kind}"] = cache
-                self.presents[f"present.{layer}.{kind}"] = cache
+                self.pasts[f"past_key_values.{layer}.{kind}"] = past
+                self.presents[f"present.{layer}.{kind}"] = present
 
 
 class GraphMaker:
@@ -136,7 +150,7 @@ class GraphMaker:
             parts.config.vocab_size,
             parts.config.num_attention_heads,
         )
-        ends = _StageEnds(parts, stage, number, 2, ("batch",))
+        ends = _StageEnds(parts, stage, number, 2, ("batch",), target)
         outputs: dict[str, Shape] = (
             {"logits": ("batch", vocab)}
             if stage.stop == len(parts.layers)
@@ -160,7 +174,7 @@ class GraphMaker:
             "logits": ("answers", parts.config.vocab_size),
             "received": ("columns",),
         }
-        ends = _StageEnds(parts, stage, 0, 1, (1,))
+        ends = _StageEnds(parts, stage, 0, 1, (1,), target)
         return self._stage("language.0", module, parts, ends, extra, outputs, target, True)
 
     def _stage(
@@ -183,14 +197,15 @@ class GraphMaker:
         model = trace(module, arguments, inputs, {**outputs, **ends.presents}, target.opset, name)
         tables = parts.rotary_tables()
         graph = self._finish(name, model, module, tables, target, gapless=gapless)
-        norms = 2 * len(module.layers) + (module.norm is not None)
-        self._expect(name, graph.model, {"RMSNormalization": norms})
+        if target.opset >= FUSED_OPSET:
+            norms = 2 * len(module.layers) + (module.norm is not None)
+            self._expect(name, graph.model, {"RMSNormalization": norms})
         return graph
 
     def drop(self, parts: LanguageParts, drop: Drop, number: int, target: Target) -> TracedGraph:
         """The graph before language graph ``number``."""
         name = f"drop.{number}"
-        module = DropGraph(parts, drop)
+        module = DropGraph(parts, drop, target.appends)
         config, tokens, candidates = parts.config, 11, 6
         width, heads = config.hidden_size, config.num_attention_heads
         fixed: dict[str, tuple[Any, Shape]] = {
@@ -209,13 +224,19 @@ class GraphMaker:
             fixed["merged"] = (torch.tensor([2]), (1,))
         groups = fixed["image_rows"][0].shape[0]
         size = (1, heads, tokens, parts.head_dim)
+        keys: tuple[Any, Shape] = (
+            torch.zeros(1, parts.kv_heads, 24, parts.head_dim, dtype=parts.dtype),
+            (1, parts.kv_heads, "capacity", parts.head_dim),
+        )
+        if target.appends:
+            keys = (
+                torch.zeros(1, 24, parts.kv_heads, parts.head_dim, dtype=parts.dtype),
+                (1, "past", parts.kv_heads, parts.head_dim),
+            )
         optional: dict[str, tuple[Any, Shape]] = {
             "position_ids": (torch.arange(tokens)[None], (1, "tokens")),
             "write_index": (torch.zeros(1, dtype=torch.int64), (1,)),
-            "key_cache": (
-                torch.zeros(1, parts.kv_heads, 24, parts.head_dim),
-                (1, parts.kv_heads, "capacity", parts.head_dim),
-            ),
+            "key_cache": keys,
             "query": (torch.zeros(1, heads, 1, parts.head_dim), (1, heads, 1, parts.head_dim)),
             "queries": (torch.zeros(size), (1, heads, "tokens", parts.head_dim)),
             "rater_rows": (torch.arange(5), ("raters",)),
@@ -253,7 +274,7 @@ class GraphMaker:
             },
             {
                 "inputs_embeds": (1, "tokens", width),
-                "image_rows": ("images",),
+                "image_rows": ("image_tokens",),
                 "rater_rows": ("raters",),
             },
             {"rater_weights": ("raters",)},
@@ -274,10 +295,10 @@ class GraphMaker:
     ) -> TracedGraph:
         tidy(model)
         make_reshapes_static(model)
-        fuse_rms_norm(model)
-        rotated = fuse_rotary(model)
-        if tables and rotates and rotated == 0:
-            raise GraphNotLowered(name, "no rotary position embedding was found")
+        if target.opset >= FUSED_OPSET:
+            fuse_rms_norm(model)
+            if fuse_rotary(model) == 0 and tables and rotates:
+                raise GraphNotLowered(name, "no rotary position embedding was found")
         target.lower(model, gapless)
         transposed = pull_transposes(model)
         tidy(model)

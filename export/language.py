@@ -52,9 +52,9 @@ class _GuidingAttention(_CachedAttention):
         scale: float,
     ) -> torch.Tensor:
         out = super().attend(module, query, key, value, scale)
-        keys = self._step.present[-1][0]
+        keys = self._step.keys[-1]
         columns = torch.arange(keys.shape[2])
-        mask = columns[None, :] <= self._rows[:, None] + self._step.write_index
+        mask = columns[None, :] <= self._rows[:, None] + self._step.start
         attention = attention_rows(query[:, :, self._rows], keys, scale, mask)
         received = attention.sum(dim=(0, 1))
         self.received = received if self.received is None else self.received + received
@@ -65,7 +65,8 @@ class LanguageStage(nn.Module):
     """Layers ``first .. stop - 1``; the last stage ends with norm and head on the last position.
 
     ``inputs_embeds (batch, tokens, width)`` (``hidden_states`` after the first stage),
-    ``position_ids (batch, tokens)``, ``write_index (batch,)`` and the cache of every layer ->
+    ``position_ids (batch, tokens)``, ``write_index (batch,)`` (unless the target appends) and the
+    cache of every layer ->
     ``logits (batch, vocab)`` (``hidden_states`` before the last stage) and the updated cache.
 
     Args:
@@ -82,6 +83,7 @@ class LanguageStage(nn.Module):
         self.norm = parts.norm if last else None
         self.head = parts.head if last else None
         self.rotary = parts.rotary_lookup()
+        self._dtype = parts.dtype
         self._first = first
         self._target = target
         self._emits = emits
@@ -90,8 +92,8 @@ class LanguageStage(nn.Module):
         self,
         hidden: torch.Tensor,
         position_ids: torch.Tensor,
-        write_index: torch.Tensor,
         past: list[tuple[torch.Tensor, torch.Tensor]],
+        write_index: torch.Tensor | None = None,
     ) -> tuple[object, ...]:
         step = self._step(hidden, write_index, past)
         context = _CachedAttention(self._target, step)
@@ -99,14 +101,14 @@ class LanguageStage(nn.Module):
         if self.norm is not None and self.head is not None:
             hidden = self.head(self.norm(hidden[:, -1]))
         if self._emits is None:
-            return hidden, step.present
+            return hidden.float(), step.present
         query = context.query if self._emits == "queries" else context.query[:, :, -1:]
-        return hidden, query, step.present
+        return hidden.float(), query.float(), step.present
 
     def _step(
         self,
         hidden: torch.Tensor,
-        write_index: torch.Tensor,
+        write_index: torch.Tensor | None,
         past: list[tuple[torch.Tensor, torch.Tensor]],
     ) -> CacheStep:
         return CacheStep(
@@ -116,6 +118,8 @@ class LanguageStage(nn.Module):
     def _run(
         self, hidden: torch.Tensor, position_ids: torch.Tensor, context: _CachedAttention
     ) -> torch.Tensor:
+        # Between graphs all is float32 but the cache.
+        hidden = hidden.to(self._dtype)
         angles = self.rotary(position_ids)
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=None, position_embeddings=angles, vtp=context)
@@ -135,11 +139,11 @@ class GuideStage(LanguageStage):
         self,
         hidden: torch.Tensor,
         position_ids: torch.Tensor,
-        write_index: torch.Tensor,
         score_rows: torch.Tensor,
         image_columns: torch.Tensor,
         logit_rows: torch.Tensor,
         past: list[tuple[torch.Tensor, torch.Tensor]],
+        write_index: torch.Tensor | None = None,
     ) -> tuple[object, ...]:
         step = self._step(hidden, write_index, past)
         context = _GuidingAttention(self._target, step, score_rows)
@@ -147,5 +151,5 @@ class GuideStage(LanguageStage):
         assert self.norm is not None
         assert self.head is not None
         assert context.received is not None
-        logits = self.head(self.norm(hidden[0, logit_rows]))
+        logits = self.head(self.norm(hidden[0, logit_rows])).float()
         return logits, context.received[image_columns], step.present

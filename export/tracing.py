@@ -81,7 +81,7 @@ def trace(
             module, (), kwargs=dict(arguments), dynamic_shapes=shapes, strict=False
         )
         onnx_program = torch.onnx.export(
-            program, opset_version=TRACE_OPSET, optimize=False, verbose=False
+            program, opset_version=min(opset, TRACE_OPSET), optimize=False, verbose=False
         )
     assert onnx_program is not None
     model = onnx_program.model

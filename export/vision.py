@@ -108,7 +108,9 @@ class VisionGraph(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         parts = self._parts[0]
         tower = TowerRun(parts, self._target)
-        tower.run(parts, pixel_values, keep, prompt_embeds)
+        # Between graphs all is float32.
+        tower.run(parts, pixel_values.to(parts.dtype), keep, prompt_embeds)
         if self._method is None:
-            return (self.projector(tower.features),)
-        return self._method.select(tower)
+            return (self.projector(tower.features).float(),)
+        embeds, *others = self._method.select(tower)
+        return (embeds.float(), *others)

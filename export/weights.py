@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint
 ALIGNMENT = 4096
 """The data starts at a multiple of this, so that it can be mapped."""
 
-_SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64"}
+_SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +41,29 @@ class Stored:
     @property
     def nbytes(self) -> int:
         """Size of the data."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return int(np.prod(self.shape, dtype=np.int64)) * numpy_type(self.dtype).itemsize
 
 
 class WeightFile:
     """Collects what the graphs of all targets need, then writes it once."""
 
-    def __init__(self, file_name: str = "weights.safetensors") -> None:
+    def __init__(self, dtype: str = "float32", file_name: str = "weights.safetensors") -> None:
+        self.dtype = dtype
         self.file_name = file_name
         self._stored: dict[str, Stored] = {}
         self._tables: dict[str, np.ndarray] = {}
 
     def weight(self, source: str, shape: tuple[int, ...], transposed: bool = False) -> str:
-        """Ask for a checkpoint tensor as float32; ``shape`` is as stored. Returns its name."""
+        """Ask for a checkpoint tensor; ``shape`` is as stored. Returns its name."""
         name = source + (".transposed" if transposed else "")
-        self._stored[name] = Stored(name=name, shape=shape, source=source, transposed=transposed)
+        self._stored[name] = Stored(
+            name=name, shape=shape, source=source, transposed=transposed, dtype=self.dtype
+        )
         return name
 
     def table(self, name: str, array: np.ndarray) -> str:
         """Ask for an array that the exporter computed. Returns its name."""
+        array = array.astype(numpy_type(self.dtype)) if array.dtype.kind == "f" else array
         self._tables[name] = array
         self._stored[name] = Stored(
             name=name, shape=array.shape, source=None, dtype=array.dtype.name
@@ -110,7 +114,7 @@ class WeightFile:
                 location=self.file_name,
                 offset=start + offset,
                 length=item.nbytes,
-                dtype=ir.DataType.from_numpy(np.dtype(item.dtype)),
+                dtype=ir.DataType.from_numpy(numpy_type(item.dtype)),
                 shape=ir.Shape(item.shape),
                 name=key,
             )
@@ -149,4 +153,16 @@ class WeightFile:
         else:
             array = checkpoint.array(item.source)
             array = array.T if item.transposed else array
-        return np.ascontiguousarray(array.astype(item.dtype, copy=False).reshape(item.shape))
+        # What does not fit becomes infinite; the check against PyTorch sees what that does.
+        with np.errstate(over="ignore"):
+            array = array.astype(numpy_type(item.dtype), copy=False)
+        return np.ascontiguousarray(array.reshape(item.shape))
+
+
+def numpy_type(name: str) -> np.dtype:
+    """The numpy type of a type of weights; numpy has no bfloat16 of its own."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from ..errors import (
     ManifestInvalid,
     UnsafePath,
 )
-from .manifest import FILE_NAME, FileRecord, GraphRecord, Manifest
+from .manifest import FILE_NAME, EngineRecord, FileRecord, GraphRecord, Manifest
 from .onnx_external import external_locations
 from .tensorfile import TensorFile
 
@@ -52,7 +54,7 @@ class Bundle:
         except UnicodeDecodeError as error:
             raise ManifestInvalid("the whole file", f"it is not UTF-8 ({error})") from error
         self.manifest = Manifest.from_json(text)
-        for record in self.records():
+        for record in (*self.records(), *self.engine_records()):
             self.file(record.file)
         golden = self.manifest.golden
         for name in (TOKENIZER, golden.image, golden.tensors):
@@ -60,9 +62,13 @@ class Bundle:
                 raise ManifestInvalid("files", f"{name!r} is not listed")
 
     def records(self) -> list[FileRecord | GraphRecord]:
-        """Every file that the manifest lists."""
+        """Every file that ``vtp export`` wrote, as the manifest lists them."""
         manifest = self.manifest
         return [manifest.weights, *manifest.graphs, *manifest.files]
+
+    def engine_records(self) -> list[EngineRecord]:
+        """Every file that ``vtp build`` wrote."""
+        return [record for variant in self.manifest.variants for record in variant.engines]
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle.
@@ -119,13 +125,13 @@ class Bundle:
         if problem is not None:
             raise problem
 
-    def problem(self, record: FileRecord | GraphRecord) -> BundleError | None:
+    def problem(self, record: FileRecord | GraphRecord | EngineRecord) -> BundleError | None:
         """What is wrong with a file, if anything: missing, changed, or pointing elsewhere."""
         wrong_size = self._wrong_size(record)
         if wrong_size is not None:
             return wrong_size
         path = self.file(record.file)
-        if _sha256(path) != record.sha256:
+        if sha256_of(path) != record.sha256:
             return BundleCorrupted(record.file, "has another sha256 than the manifest says")
         if isinstance(record, GraphRecord):
             for location in external_locations(path):
@@ -133,7 +139,7 @@ class Bundle:
                     return UnsafePath(location, "is not the bundle's weight file")
         return None
 
-    def _wrong_size(self, record: FileRecord | GraphRecord) -> BundleError | None:
+    def _wrong_size(self, record: FileRecord | GraphRecord | EngineRecord) -> BundleError | None:
         path = self.file(record.file)
         if not path.is_file():
             return BundleCorrupted(record.file, "is missing")
@@ -141,6 +147,20 @@ class Bundle:
         if size != record.bytes:
             return BundleCorrupted(record.file, f"has {size:,} bytes, not {record.bytes:,}")
         return None
+
+    def rewrite(self, manifest: Manifest) -> None:
+        """Put another manifest in the place of this one, whole or not at all."""
+        file, name = tempfile.mkstemp(prefix=f".{FILE_NAME}.", dir=self.path)
+        try:
+            with os.fdopen(file, "w", encoding="utf-8") as stream:
+                stream.write(manifest.to_json())
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(self.path / FILE_NAME)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        self.manifest = manifest
 
     def embedding_table(self) -> np.ndarray:
         """Token embeddings ``(vocab, width)``, mapped: only rows that are used are read.
@@ -156,7 +176,8 @@ class Bundle:
         return table
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -2,38 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .engines.base import Buffer, Engine
+from .engines.base import Buffer, Engine, Graph, Run
 from .manifest import LanguageRecord
 from .plan import Stage
 
+WRITE_INDEX = "write_index"
+"""Input of a language graph that updates its cache in place: first free row."""
+
 
 class StageCache:
-    """Keys and values of a stage's layers, allocated once and updated in place."""
+    """Keys and values of a stage's layers, allocated once.
+
+    A graph either updates the cache in place, ``(1, kv_heads, capacity, head_dim)``, or reads the
+    filled rows and gives out the new ones, ``(1, rows, kv_heads, head_dim)``, which then stand
+    behind those: the target says which.
+
+    Args:
+        engine: whose memory it is.
+        language: sizes of the decoder.
+        stage: the language stage.
+        capacity: most tokens that it will hold.
+        appended: whether graphs give out new rows.
+    """
 
     def __init__(
-        self, engine: Engine, language: LanguageRecord, stage: Stage, capacity: int
+        self,
+        engine: Engine,
+        language: LanguageRecord,
+        stage: Stage,
+        capacity: int,
+        appended: bool,
     ) -> None:
+        self.engine = engine
         self.capacity = capacity
+        self.appended = appended
         self.length = 0
         """Tokens that it holds."""
-        shape = (1, language.kv_heads, capacity, language.head_dim)
-        self.inputs: dict[str, Buffer] = {}
-        self.outputs: dict[str, Buffer] = {}
+        heads, dim = language.kv_heads, language.head_dim
+        shape = (1, capacity, heads, dim) if appended else (1, heads, capacity, dim)
+        self._buffers: dict[str, Buffer] = {}
         for layer in range(stage.layers):
             for kind in ("key", "value"):
-                # The same memory is read as past and written as present.
-                buffer = engine.buffer(shape, "float32")
+                buffer = engine.buffer(shape, language.dtype)
                 # The standard operator reads unfilled rows before it masks them: no stray NaN.
                 buffer.write(np.zeros((), np.float32))
-                self.inputs[f"past_key_values.{layer}.{kind}"] = buffer
-                self.outputs[f"present.{layer}.{kind}"] = buffer
-        self.last_keys = self.inputs[f"past_key_values.{stage.layers - 1}.key"]
-        """Key cache of the stage's last layer."""
-        self.nbytes = sum(b.dtype.itemsize * int(np.prod(b.shape)) for b in self.inputs.values())
+                self._buffers[f"{layer}.{kind}"] = buffer
+        self.nbytes = sum(b.dtype.itemsize * int(np.prod(b.shape)) for b in self._buffers.values())
+        self._last = f"{stage.layers - 1}.key"
+
+    @property
+    def last_keys(self) -> Buffer:
+        """Key cache of the stage's last layer, as graphs read it."""
+        return self.inputs()[f"past_key_values.{self._last}"]
+
+    def inputs(self) -> dict[str, Buffer]:
+        """What a graph reads."""
+        return {
+            f"past_key_values.{name}": buffer.rows(0, self.length) if self.appended else buffer
+            for name, buffer in self._buffers.items()
+        }
+
+    def outputs(self, tokens: int) -> dict[str, Buffer]:
+        """What a graph writes for ``tokens`` more: where it updates, the same memory."""
+        end = self.length + tokens
+        return {
+            f"present.{name}": buffer.rows(self.length, end) if self.appended else buffer
+            for name, buffer in self._buffers.items()
+        }
+
+
+class CachedRun:
+    """A language graph bound to buffers and to a stage's cache, for a number of new tokens.
+
+    Args:
+        graph: the graph.
+        cache: of its stage.
+        tokens: new tokens that each call adds.
+        inputs: all other inputs.
+        outputs: all other outputs.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        cache: StageCache,
+        tokens: int,
+        inputs: Mapping[str, Buffer],
+        outputs: Mapping[str, Buffer],
+    ) -> None:
+        self._graph, self._cache, self._tokens = graph, cache, tokens
+        self._inputs, self._outputs = dict(inputs), dict(outputs)
+        self._write_index: Buffer | None = None
+        if WRITE_INDEX in graph.inputs:
+            self._write_index = cache.engine.buffer((1,), "int64")
+            self._inputs[WRITE_INDEX] = self._write_index
+        self._bound = None if cache.appended else self._bind()
+
+    def _bind(self) -> Run:
+        cache = self._cache
+        return self._graph.bind(
+            {**self._inputs, **cache.inputs()}, {**self._outputs, **cache.outputs(self._tokens)}
+        )
+
+    def __call__(self) -> None:
+        """Run for the next tokens."""
+        cache = self._cache
+        if self._write_index is not None:
+            self._write_index.write(np.array([cache.length]))
+        # Where rows are appended, every call reads and writes other rows.
+        run = self._bound or self._bind()
+        run()
+        cache.length += self._tokens
 
 
 class KVCache:
@@ -44,6 +127,7 @@ class KVCache:
         language: sizes of the decoder.
         stages: the language stages.
         capacities: most tokens that each will hold.
+        appended: as for ``StageCache``.
     """
 
     def __init__(
@@ -52,9 +136,10 @@ class KVCache:
         language: LanguageRecord,
         stages: Sequence[Stage],
         capacities: Sequence[int],
+        appended: bool = False,
     ) -> None:
         self.stages = [
-            StageCache(engine, language, stage, capacity)
+            StageCache(engine, language, stage, capacity, appended)
             for stage, capacity in zip(stages, capacities, strict=True)
         ]
         self.position = 0

@@ -99,6 +99,7 @@ class Chat:
             keep = manifest.plan.keeps_for_average(settings.average)
         images = _images(image, loaded.max_pixels)
         counts = manifest.plan.counts(keep, len(images))
+        loaded.check_request(counts, len(images))
         tokens = self._tokens(prompt, len(images))
         places = tokens.count(manifest.prompt.image_token_id)
         if places != len(images):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import BundleCorrupted
-from .cache import KVCache, StageCache
+from ..errors import BundleCorrupted, ContextTooLong
+from .cache import WRITE_INDEX, CachedRun, KVCache, StageCache
 from .engines.base import Buffer, Engine, Graph
 from .layout import Layout, Prompt
 from .manifest import LanguageRecord
@@ -44,6 +44,7 @@ class Decoder:
         language: sizes.
         table: embedding table ``(vocab, width)``.
         graphs: the graphs by name, loaded by ``engine``: ``language.N``, ``drop.N``, ``raters``.
+        capacities: rows that each stage's cache has, where the graphs take no other number.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Decoder:
         language: LanguageRecord,
         table: np.ndarray,
         graphs: Mapping[str, Graph],
+        capacities: Sequence[int] | None = None,
     ) -> None:
         self.engine = engine
         self.plan = plan
@@ -63,6 +65,7 @@ class Decoder:
         """The language graphs, in order."""
         self._drops = [graphs[f"drop.{number}"] for number in range(1, len(self.stages))]
         self._raters = graphs.get("raters")
+        self._capacities = capacities
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``.
@@ -80,9 +83,19 @@ class Decoder:
         return rows
 
     def cache(self, capacities: Sequence[int] | int) -> KVCache:
-        """A new cache; one capacity for each stage, or one for all."""
+        """A new cache; one capacity for each stage, or one for all.
+
+        Raises:
+            ContextTooLong: the graphs were built for less.
+        """
         each = [capacities] * len(self.stages) if isinstance(capacities, int) else capacities
-        return KVCache(self.engine, self.language, self.stages, each)
+        if self._capacities is not None:
+            for needed, room in zip(each, self._capacities, strict=True):
+                if needed > room:
+                    raise ContextTooLong(needed, room, "the built engine (vtp build --max-tokens)")
+            each = self._capacities
+        appended = WRITE_INDEX not in self.graphs[0].inputs
+        return KVCache(self.engine, self.language, self.stages, each, appended)
 
     def prefill(
         self,
@@ -234,9 +247,7 @@ class _Step:
     ) -> None:
         engine, language = decoder.engine, decoder.language
         graph = decoder.graphs[number]
-        self._cache = cache
         self._positions = engine.buffer((1, tokens), "int64")
-        self._write_index = engine.buffer((1,), "int64")
         shapes: dict[str, tuple[int, ...]] = {
             "logits": (1, language.vocab),
             "hidden_states_out": (1, tokens, language.width),
@@ -252,21 +263,17 @@ class _Step:
         inputs = {
             "inputs_embeds" if number == 0 else "hidden_states": hidden,
             "position_ids": self._positions,
-            "write_index": self._write_index,
         }
         # A guide's graph, asked for an answer alone.
         for name, value in (("score_rows", 0), ("image_columns", 0), ("logit_rows", tokens - 1)):
             if name in graph.inputs:
                 inputs[name] = decoder.filled(np.array([value]))
-        self._run = graph.bind({**inputs, **cache.inputs}, {**self.outputs, **cache.outputs})
+        self._run = CachedRun(graph, cache, tokens, inputs, self.outputs)
 
     def run(self, positions: np.ndarray) -> dict[str, Buffer]:
         """Run for the next ``len(positions)`` places of the cache; returns the outputs."""
-        start = self._cache.length
         self._positions.write(positions[None])
-        self._write_index.write(np.array([start], dtype=np.int64))
         self._run()
-        self._cache.length = start + len(positions)
         return self.outputs
 
 

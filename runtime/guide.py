@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import ContextTooLong, GuideMismatch, GuideMissing
 from .bundle import Bundle
-from .cache import StageCache
+from .cache import CachedRun, StageCache
 from .decoder import Decoder
 from .engines.base import Buffer
 from .keep import keep_count
@@ -222,30 +222,27 @@ class _Step:
         # Where there is no image, one column stands in.
         self._columns = len(columns)
         columns = columns if len(columns) else np.zeros(1, dtype=np.int64)
-        self._cache = cache
         self._positions = engine.buffer((1, embeds.shape[1]), "int64")
-        self._write_index = engine.buffer((1,), "int64")
         self._logits = engine.buffer((len(logit_rows), decoder.language.vocab), "float32")
         self._received = engine.buffer((len(columns),), "float32")
-        self._run = decoder.graphs[0].bind(
+        self._run = CachedRun(
+            decoder.graphs[0],
+            cache,
+            embeds.shape[1],
             {
                 "inputs_embeds": embeds,
                 "position_ids": self._positions,
-                "write_index": self._write_index,
                 "score_rows": decoder.filled(score_rows),
                 "image_columns": decoder.filled(columns),
                 "logit_rows": decoder.filled(logit_rows),
-                **cache.inputs,
             },
-            {"logits": self._logits, "received": self._received, **cache.outputs},
+            {"logits": self._logits, "received": self._received},
         )
 
     def run(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``(answers, vocab)`` and ``(columns,)`` received attention."""
         self._positions.write(positions[None])
-        self._write_index.write(np.array([self._cache.length]))
         self._run()
-        self._cache.length += len(positions)
         received = self._received.read()[: self._columns].astype(np.float32)
         return self._logits.read().copy(), received
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
 
-from ..errors import ManifestInvalid
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
 from .engines import make_engine
 from .engines.base import Graph
+from .tensorrt.limits import capacities, check_request
 from .text import Text
 from .vision import Vision
 
@@ -20,7 +20,7 @@ class LoadedBundle:
         bundle: the bundle.
         engine: name of an engine, or ``auto``.
         threads: CPU threads; None lets the engine choose.
-        target: flavour of graph; None takes the engine's best that the bundle carries.
+        choice: target of the graphs, or name of the variant; None takes the engine's best.
         max_pixels: most pixels of an input image.
         verify: compare every file with its sha256; one that differs is refused.
     """
@@ -30,20 +30,17 @@ class LoadedBundle:
         bundle: Bundle,
         engine: str,
         threads: int | None,
-        target: str | None,
+        choice: str | None,
         max_pixels: int,
         verify: bool,
     ) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
-        self.engine = make_engine(engine, manifest.targets(), threads)
-        wanted = [target] if target else self.engine.targets
-        carried = [name for name in wanted if name in manifest.targets()]
-        if not carried:
-            raise ManifestInvalid("graphs", f"there is no graph for target {wanted[0]!r}")
-        self.target = carried[0]
+        self.engine = make_engine(engine, manifest, threads)
+        self.source = self.engine.source(bundle, choice)
+        self.target = self.source.target
         self.max_pixels = max_pixels
-        with bundle.verified(self.target) if verify else nullcontext():
+        with self.source.verified(verify):
             self.text = Text(bundle.file(TOKENIZER))
             plan, language = manifest.plan, manifest.language
             vision = self._load("vision", followed=True)
@@ -55,8 +52,24 @@ class LoadedBundle:
             staged = len(names) > 1
             graphs = {name: self._load(name, followed=staged) for name in names}
             table = bundle.embedding_table()
-            self.decoder = Decoder(self.engine, plan, language, table, graphs)
+            limits = self.source.limits
+            room = None if limits is None else capacities(plan, limits)
+            self.decoder = Decoder(self.engine, plan, language, table, graphs, room)
+
+    def check_request(self, counts: Sequence[int], images: int) -> None:
+        """Refuse a request that built engines do not take.
+
+        Args:
+            counts: image tokens left after each drop over all images.
+            images: images of the turn.
+
+        Raises:
+            BeyondLimits: naming the limit and the command that builds for more.
+        """
+        source = self.source
+        if source.limits is not None:
+            plan = self.bundle.manifest.plan
+            check_request(plan, source.limits, counts, images, source.rebuild)
 
     def _load(self, name: str, followed: bool = False) -> Graph:
-        record = self.bundle.manifest.graph(name, self.target)
-        return self.engine.load(self.bundle.file(record.file), followed)
+        return self.engine.load(self.source.file(name), followed)

@@ -11,8 +11,10 @@ from .preprocess import ImagePreprocessor
 from .prompt import PromptLayout
 from .strict import read, write
 
-SCHEMA = 2
+SCHEMA = 3
 FILE_NAME = "manifest.json"
+DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Types of weights, with their size in bytes."""
 # Far above any model; keeps a manifest that lies from filling the memory.
 _LIMITS = {
     "layers": 2**10,
@@ -53,7 +55,7 @@ class GraphRecord:
     name: str
     """``vision``, ``language.N``, ``drop.N`` (before ``language.N``) or ``raters``."""
     target: str
-    """Flavour: ``ort`` or ``onnx``."""
+    """Flavour: ``ort``, ``onnx`` or ``trt10``."""
     file: str
     sha256: str
     bytes: int
@@ -89,6 +91,8 @@ class LanguageRecord:
     """Most positions the model knows."""
     embedding: str
     """Name in the weight file of the embedding table ``(vocab, width)``."""
+    dtype: str = "float32"
+    """Type of the weights and of the KV cache: one of ``DTYPES``."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -96,10 +100,14 @@ class LanguageRecord:
                 raise ManifestInvalid(
                     f"manifest.language.{name}", f"{getattr(self, name)} is not in 1..{limit}"
                 )
+        if self.dtype not in DTYPES:
+            raise ManifestInvalid(
+                "manifest.language.dtype", f"{self.dtype!r} is not in {list(DTYPES)}"
+            )
 
-    def kv_bytes_per_token(self, itemsize: int = 4) -> int:
+    def kv_bytes_per_token(self) -> int:
         """Bytes of one token's keys and values over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
+        return 2 * self.layers * self.kv_heads * self.head_dim * DTYPES[self.dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +162,69 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitsRecord:
+    """The largest request that built engines take."""
+
+    tokens: int
+    """Most tokens of a conversation in the first language stage: text, image tokens, answer."""
+    images: int
+    """Most images of a turn."""
+    counts: tuple[int, ...]
+    """Most image tokens of one image that are left after each drop of the plan."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 2 or self.images < 1 or any(count < 1 for count in self.counts):
+            raise ManifestInvalid("variants.limits", f"{self} allows nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """One built engine."""
+
+    graph: str
+    """Name of the graph that it was built from."""
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRecord:
+    """The graphs of the bundle as engines of one library, for some cards."""
+
+    name: str
+    engine: str
+    """``tensorrt`` or ``tensorrt-rtx``."""
+    version: str
+    """Of the library; engines of another one are not loaded."""
+    machine: str
+    """Processor architecture that they were built on, such as ``x86_64`` or ``aarch64``."""
+    target: str
+    """Flavour of the graphs."""
+    compute_capabilities: tuple[str, ...]
+    """Cards that they run on, such as ``8.7``; empty: what the library takes without being told."""
+    cuda: str | None
+    """CUDA version of the library, where it is known."""
+    topk: str
+    """How tokens are selected: ``plugin`` or ``native``; ``none`` where nothing is."""
+    plugin: str | None
+    """Version of the plugin, where there is one."""
+    limits: LimitsRecord
+    engines: tuple[EngineRecord, ...]
+
+    def record(self, graph: str) -> EngineRecord:
+        """The engine of a graph.
+
+        Raises:
+            ManifestInvalid: there is none.
+        """
+        for engine in self.engines:
+            if engine.graph == graph:
+                return engine
+        raise ManifestInvalid(f"variants.{self.name}", f"there is no engine of graph {graph!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it."""
 
@@ -171,8 +242,16 @@ class Manifest:
     files: tuple[FileRecord, ...]
     """Tokenizer and golden files."""
     golden: Golden
+    variants: tuple[VariantRecord, ...] = ()
+    """Engines that were built of the graphs, with ``vtp build``."""
 
     def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ManifestInvalid("variants", f"two have one name: {names}")
+        for variant in self.variants:
+            if len(variant.limits.counts) != len(self.plan.drops):
+                raise ManifestInvalid(f"variants.{variant.name}.limits", "not one for each drop")
         if self.plan.layers != self.language.layers:
             raise ManifestInvalid(
                 "plan.layers", f"{self.plan.layers} is not the decoder's {self.language.layers}"

@@ -21,6 +21,7 @@ def load(
     *,
     threads: int | None = None,
     target: str | None = None,
+    variant: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     verify: bool = True,
     guide: str | Path | None = None,
@@ -32,6 +33,8 @@ def load(
         engine: what runs it: ``auto``, or a name that ``vtp list`` shows.
         threads: CPU threads; None lets the engine choose.
         target: flavour of graph; None takes the engine's best that the bundle carries.
+        variant: name of the built engines, for an engine that ``vtp build`` builds for; None takes
+            the newest that fits.
         max_pixels: most pixels of an input image.
         verify: compare every file with its sha256 first; turn it off only for bundles that
             nobody else can write to.
@@ -42,9 +45,10 @@ def load(
         BundleError: the bundle is missing, broken, changed or unsafe.
         EngineError: the engine is unknown or cannot run here.
     """
-    pipeline = Pipeline(Bundle(path), engine, threads, target, max_pixels, verify)
+    choice = target or variant
+    pipeline = Pipeline(Bundle(path), engine, threads, choice, max_pixels, verify)
     if guide is not None:
-        small = LoadedBundle(Bundle(guide), engine, threads, target, max_pixels, verify)
+        small = LoadedBundle(Bundle(guide), engine, threads, choice, max_pixels, verify)
         pipeline.guide = Guide(small, pipeline)
     return pipeline
 
@@ -60,10 +64,11 @@ class Pipeline(LoadedBundle):
 
         Args:
             capacity: most tokens of the whole conversation; None takes 2048, or the model's context
-                where that is less.
+                where that is less; built engines hold what they were built for.
         """
-        context = self.bundle.manifest.language.context
-        return Chat(self, min(2048, context) if capacity is None else capacity, self.guide)
+        context, limits = self.bundle.manifest.language.context, self.source.limits
+        usual = min(2048, context) if limits is None else limits.tokens
+        return Chat(self, usual if capacity is None else capacity, self.guide)
 
     def stream(
         self,

@@ -66,6 +66,12 @@ class Outcome:
         return errors[0].removeprefix("Error: ")
 
 
+class MadeOnce(Protocol):
+    """Gives a folder by its name, made by a function where it does not exist yet."""
+
+    def __call__(self, name: str, make: Callable[[Path], object]) -> Path: ...
+
+
 class Command(Protocol):
     """Calls the command ``vtp`` with arguments."""
 
@@ -197,14 +203,40 @@ def python_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample model, exported at keep 0.1; copy it before changing anything."""
-    return _exported("tiny", tmp_path_factory.mktemp("tiny") / "bundle")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Folders that all test processes share: the first that asks makes it, the others wait."""
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = folder.with_name(f"{name}.part")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
-def random_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(made_once: MadeOnce) -> Path:
+    """The sample model, exported at keep 0.1; copy it before changing anything."""
+    return made_once("tiny-bundle", lambda out: _export("tiny", out))
+
+
+@pytest.fixture(scope="session")
+def random_llava(made_once: MadeOnce) -> Path:
     """A Hugging Face LLaVA of random weights: 16 image tokens, a context of 128 tokens."""
+    return made_once("random_llava", _make_random_llava)
+
+
+def _make_random_llava(folder: Path) -> None:
     import torch
     from transformers import (
         CLIPVisionConfig,
@@ -213,7 +245,6 @@ def random_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
         LlavaForConditionalGeneration,
     )
 
-    folder = tmp_path_factory.mktemp("models") / "random_llava"
     sample = json.loads((TINY / "config.json").read_text())
     ends = {key: sample[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = LlavaConfig(
@@ -253,20 +284,18 @@ def random_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "crop_size": {"height": _RANDOM_SIDE, "width": _RANDOM_SIDE},
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(seen))
-    return folder
 
 
 @pytest.fixture(scope="session")
-def random_bundle(random_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_bundle(random_llava: Path, made_once: MadeOnce) -> Path:
     """``random_llava``, exported at keep 0.1; copy it before changing anything."""
-    return _exported(str(random_llava), tmp_path_factory.mktemp("random") / "bundle")
+    return made_once("random-bundle", lambda out: _export(str(random_llava), out))
 
 
-def _exported(model: str, out: Path) -> Path:
+def _export(model: str, out: Path) -> None:
     from vtp.export import ExportOptions, export_model
 
     export_model(model, out, ExportOptions(keep=0.1))
-    return out
 
 
 @pytest.fixture(scope="session")

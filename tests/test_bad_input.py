@@ -561,7 +561,7 @@ def test_an_overlay_that_cannot_be_written(ask: Callable[..., str], tmp_path: Pa
 
 def test_an_unknown_engine(ask: Callable[..., str], random_bundle: Path) -> None:
     message = ask("--engine", "quantum")
-    assert "engine 'quantum' is unknown; known: auto, cpu" in message
+    assert "engine 'quantum' is unknown; known: auto, tensorrt, tensorrt-rtx, cuda, cpu" in message
     with pytest.raises(errors.EngineUnknown):
         load(random_bundle, "quantum")
 
@@ -619,7 +619,7 @@ def test_a_damaged_bundle_file_is_named(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"schema": 2}', '{"schema": "1"}', "[" * 100_000, "\xff"]
+    "text", ["", "{", "[]", "null", "{}", '{"schema": 3}', '{"schema": "1"}', "[" * 100_000, "\xff"]
 )
 def test_a_broken_manifest(vtp: Any, bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_bytes(text.encode("latin-1"))

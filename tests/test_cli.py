@@ -113,7 +113,7 @@ def test_json_of_list_holds_the_registries(vtp: Any) -> None:
 
 def test_json_of_inspect(vtp: Any, random_bundle: Path) -> None:
     data = json.loads(vtp("inspect", random_bundle, "--format", "json").out)
-    assert list(data) == ["bundle", "stages", "graphs", "files", "engines"]
+    assert list(data) == ["bundle", "stages", "graphs", "files", "variants", "engines"]
     assert {row["state"] for row in data["files"]} == {"intact"}
     assert {len(row["sha256"]) for row in data["files"]} == {64}
     facts = {row["entry"]: row["value"] for row in data["bundle"]}

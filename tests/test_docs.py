@@ -52,6 +52,6 @@ def test_no_placeholder_was_left_in_the_pages() -> None:
 
 
 def test_the_readmes_make_targets_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     readme = (ROOT / "README.md").read_text()
-    assert {"demo", "test"} <= set(re.findall(r"make (\w+)", readme)) <= targets
+    assert {"demo", "test"} <= set(re.findall(r"make ([\w-]+)", readme)) <= targets

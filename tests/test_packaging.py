@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     tomllib = pytest.importorskip("tomli")
 
-DATA = ("samples/tiny_llava/", "samples/tiny_guide/", "samples/images/")
+DATA = ("samples/tiny_llava/", "samples/tiny_guide/", "samples/images/", "trt_plugins/kernels/")
 UNSHIPPED = {"tests", "bench", "docs", "build", "out", "dist"}
 
 

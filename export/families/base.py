@@ -29,6 +29,11 @@ class VisionParts:
     """Height and width in pixels."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.layers.parameters()).dtype
+
+    @property
     def tokens(self) -> int:
         """Image tokens before pruning."""
         return self.grid[0] * self.grid[1]
@@ -41,10 +46,10 @@ class RotaryLookup(nn.Module):
     number their tokens as they like. In fake mode the tables have no values.
     """
 
-    def __init__(self, tables: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, tables: Mapping[str, np.ndarray], dtype: torch.dtype) -> None:
         super().__init__()
         for name, table in tables.items():
-            self.register_buffer(name, torch.tensor(table))
+            self.register_buffer(name, torch.tensor(table, dtype=dtype))
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         halves = (
@@ -70,6 +75,11 @@ class LanguageParts:
     """Most positions the model knows."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.layers.parameters()).dtype
+
+    @property
     def kv_heads(self) -> int:
         """Key and value heads."""
         return int(self.config.num_key_value_heads)
@@ -82,7 +92,7 @@ class LanguageParts:
 
     def rotary_lookup(self) -> RotaryLookup:
         """A module that looks rotation angles up by position."""
-        return RotaryLookup(self.rotary_tables())
+        return RotaryLookup(self.rotary_tables(), self.dtype)
 
     def rotary_tables(self) -> dict[str, np.ndarray]:
         """``rotary_cos`` and ``rotary_sin``, ``(context, head_dim / 2)`` float32."""

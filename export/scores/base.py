@@ -80,6 +80,7 @@ def attention_rows(
     Returns:
         Softmax over the columns, ``(heads, rows, columns)`` float32.
     """
+    key = key.to(query.dtype)
     heads, rows, size = query.shape[1:]
     kv_heads = key.shape[1]
     grouped = query.reshape(kv_heads, heads // kv_heads, rows, size)

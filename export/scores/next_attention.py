@@ -49,15 +49,17 @@ class NextLayerAttention(DropScore):
         self.norm = parts.layers[layer].input_layernorm
         self.attention = parts.layers[layer].self_attn
         self.rotary = parts.rotary_lookup()
+        self._dtype = parts.dtype
 
     def forward(self, arriving: Arriving) -> torch.Tensor:
-        normed = self.norm(arriving.hidden_states)
+        normed = self.norm(arriving.hidden_states.to(self._dtype))
         of_all, of_last = _Noted(), _Noted()
         positions = arriving.position_ids
         assert positions is not None
         for noted, rows, places in (
             (of_all, normed, positions),
-            (of_last, normed[:, -1:], positions[:, -1:]),
+            # Picked, not sliced: TensorRT cannot see that a slice of unknown length has one row.
+            (of_last, normed[:, -1, None], positions[:, -1, None]),
         ):
             self.attention(
                 rows, position_embeddings=self.rotary(places), attention_mask=None, vtp=noted

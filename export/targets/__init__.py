@@ -5,14 +5,30 @@ All targets of a bundle share its weight file; only the small graph files differ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
+from ...errors import ParameterInvalid
 from .base import Target
 
 TARGETS: dict[str, str] = {
     "ort": "ort:OrtTarget",
     "onnx": "onnx:OnnxTarget",
+    "trt10": "trt10:Trt10Target",
 }
+DEFAULT_TARGETS = ("ort", "onnx")
+"""What a bundle carries where nothing else is asked for."""
+
+
+def check_targets(names: Sequence[str]) -> None:
+    """Refuse names that are no targets.
+
+    Raises:
+        ParameterInvalid: one is not, or there is none.
+    """
+    for name in names or [""]:
+        if name not in TARGETS:
+            raise ParameterInvalid("vtp export", "target", name, f"one of {', '.join(TARGETS)}")
 
 
 def make_target(name: str) -> Target:

@@ -20,6 +20,7 @@ class OnnxTarget:
 
     name: ClassVar[str] = "onnx"
     opset: ClassVar[int] = 24
+    appends: ClassVar[bool] = False
 
     def vision_attention(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -45,6 +46,7 @@ class OnnxTarget:
     ) -> torch.Tensor:
         """``TensorScatter`` into the cache, ``Attention`` over all of it under a mask."""
         past_key, past_value = step.past[layer]
+        assert step.write_index is not None
         if not step.shared:
             # Row i of this step stands at write_index + i and sees the columns up to there.
             rows = step.write_index[:, None] + torch.arange(step.tokens)
@@ -68,6 +70,7 @@ class OnnxTarget:
             version=TRACE_OPSET,
         )
         step.present.append((present[0], present[1]))
+        step.keys.append(present[0])
         return out.transpose(1, 2)
 
     def lower(self, model: Any, gapless: bool) -> None:

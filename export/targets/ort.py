@@ -27,6 +27,7 @@ class OrtTarget:
     name: ClassVar[str] = "ort"
     opset: ClassVar[int] = 23
     # The newest that ONNX Runtime 1.23 knows, the last version for Python 3.10 (JetPack 6).
+    appends: ClassVar[bool] = False
 
     def vision_attention(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -52,6 +53,7 @@ class OrtTarget:
     ) -> torch.Tensor:
         """``com.microsoft.GroupQueryAttention`` with past and present of equal shape."""
         batch, heads, tokens, head_dim = query.shape
+        assert step.write_index is not None
         if not step.shared:
             last = step.write_index + (tokens - 1)
             step.shared["seqlens_k"] = last.to(torch.int32)
@@ -76,6 +78,7 @@ class OrtTarget:
             ),
         )
         step.present.append((present_key, present_value))
+        step.keys.append(present_key)
         return out.reshape(batch, tokens, heads, head_dim)
 
     def lower(self, model: Any, gapless: bool) -> None:

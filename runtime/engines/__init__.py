@@ -5,9 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from ...errors import EngineUnavailable, EngineUnknown
+from ..manifest import Manifest
 from .base import Engine
 
 ENGINES: dict[str, str] = {
+    "tensorrt": "tensorrt:TensorRt",
+    "tensorrt-rtx": "tensorrt:TensorRtRtx",
+    "cuda": "onnxruntime_cuda:OnnxRuntimeCuda",
     "cpu": "onnxruntime_cpu:OnnxRuntimeCpu",
 }
 """In order of preference: ``auto`` takes the first that can run here."""
@@ -26,20 +30,18 @@ def engine_class(name: str) -> type[Engine]:
     return found
 
 
-def why_not(name: str, targets: list[str]) -> str | None:
-    """Why an engine cannot run a bundle of these targets here; None if it can."""
+def why_not(name: str, manifest: Manifest) -> str | None:
+    """Why an engine cannot run a bundle here; None if it can."""
     cls = engine_class(name)
-    if not set(cls.targets) & set(targets):
-        return f"it runs graphs of target {' or '.join(cls.targets)}, not {', '.join(targets)}"
-    return cls.missing()
+    return cls.missing() or cls.refuses(manifest)
 
 
-def make_engine(name: str, targets: list[str], threads: int | None = None) -> Engine:
-    """An engine that can run a bundle of these targets.
+def make_engine(name: str, manifest: Manifest, threads: int | None = None) -> Engine:
+    """An engine that can run a bundle.
 
     Args:
         name: a key of ``ENGINES``, or ``auto``.
-        targets: what the bundle carries.
+        manifest: the bundle's.
         threads: CPU threads; None lets the engine choose.
 
     Raises:
@@ -47,11 +49,11 @@ def make_engine(name: str, targets: list[str], threads: int | None = None) -> En
         EngineUnavailable: it cannot run here, with the reason.
     """
     if name != "auto":
-        reason = why_not(name, targets)
+        reason = why_not(name, manifest)
         if reason is not None:
             raise EngineUnavailable(name, reason)
         return engine_class(name)(threads)
-    reasons = {key: why_not(key, targets) for key in ENGINES}
+    reasons = {key: why_not(key, manifest) for key in ENGINES}
     for key, reason in reasons.items():
         if reason is None:
             return engine_class(key)(threads)

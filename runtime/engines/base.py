@@ -13,6 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..bundle import Bundle
+from ..manifest import Manifest
+from ..sources import GraphSource, Source
+
 
 class Buffer(ABC):
     """Memory of an engine with a shape and a type."""
@@ -29,6 +33,11 @@ class Buffer(ABC):
         """The content as an array, which the next run may overwrite."""
 
     @abstractmethod
+    def rows(self, start: int, stop: int) -> Buffer:
+        """Rows ``start .. stop - 1`` along axis 1 of a buffer of one item, as a buffer of the same
+        memory."""
+
+    @abstractmethod
     def write_rows(self, at: int, rows: np.ndarray) -> None:
         """Put ``rows (n, dim)`` into item 0 from row ``at`` on."""
 
@@ -40,16 +49,19 @@ class Buffer(ABC):
 class ArrayBuffer(Buffer):
     """A buffer in host memory."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.array = np.empty(shape, np.dtype(dtype))
-        self.shape = shape
-        self.dtype = self.array.dtype
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
 
     def write(self, values: np.ndarray) -> None:
         self.array[...] = values
 
     def read(self) -> np.ndarray:
         return self.array
+
+    def rows(self, start: int, stop: int) -> Buffer:
+        return type(self)(self.array[:, start:stop])
 
     def write_rows(self, at: int, rows: np.ndarray) -> None:
         self.array[0, at : at + len(rows)] = rows
@@ -63,7 +75,7 @@ class Run(ABC):
 
     @abstractmethod
     def __call__(self) -> None:
-        """Run once; outputs are in their buffers when this returns."""
+        """Run once; whoever reads the outputs' buffers, or runs on them, finds them filled."""
 
 
 class Graph(ABC):
@@ -99,6 +111,30 @@ class Engine(ABC):
     @abstractmethod
     def missing(cls) -> str | None:
         """What is missing to run here, with the way to get it; None if nothing is."""
+
+    @classmethod
+    def refuses(cls, manifest: Manifest) -> str | None:
+        """Why it cannot run a bundle, with what it would take; None if it can."""
+        carried = manifest.targets()
+        if set(cls.targets) & set(carried):
+            return None
+        return f"it runs graphs of target {' or '.join(cls.targets)}, not {', '.join(carried)}"
+
+    def choices(self, manifest: Manifest) -> list[str]:
+        """What ``source`` may choose from, of what a bundle holds."""
+        return [target for target in self.targets if target in manifest.targets()]
+
+    def source(self, bundle: Bundle, choice: str | None = None) -> Source:
+        """The files of a bundle that it loads.
+
+        Args:
+            bundle: the bundle.
+            choice: one of ``choices``; None takes the best.
+
+        Raises:
+            ManifestInvalid, EngineError: there are none that it takes.
+        """
+        return GraphSource.choose(bundle, self.targets, choice)
 
     @abstractmethod
     def versions(self) -> str:

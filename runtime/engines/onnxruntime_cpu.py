@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ...errors import EngineUnavailable, RunFailed
 from .base import ArrayBuffer, Buffer, Engine, Graph, Run
 
@@ -25,10 +27,12 @@ def _version(text: str) -> tuple[int, ...]:
 class _HostBuffer(ArrayBuffer):
     """A numpy array that ONNX Runtime reads and writes in place."""
 
-    def __init__(self, ort: Any, shape: tuple[int, ...], dtype: str) -> None:
-        super().__init__(shape, dtype)
+    def __init__(self, array: np.ndarray) -> None:
+        from onnxruntime import OrtValue
+
+        super().__init__(array)
         # On the host an OrtValue made from an array refers to the array's memory.
-        self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+        self.value = OrtValue.ortvalue_from_numpy(array)
 
 
 class _BoundRun(Run):
@@ -70,14 +74,14 @@ class OnnxRuntimeCpu(Engine):
 
     name: ClassVar[str] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the processor"
-    targets: tuple[str, ...] = ("ort", "onnx")
+    targets: tuple[str, ...] = ("ort", "onnx", "trt10")
 
     def __init__(self, threads: int | None = None) -> None:
         import onnxruntime
 
         self._ort = onnxruntime
         if _version(onnxruntime.__version__) < _OPSET_24:
-            self.targets = ("ort",)
+            self.targets = ("ort", "trt10")
         self._threads = threads
 
     @classmethod
@@ -90,7 +94,7 @@ class OnnxRuntimeCpu(Engine):
         return f"onnxruntime {self._ort.__version__}, CPU"
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        return _HostBuffer(self._ort, shape, dtype)
+        return _HostBuffer(np.empty(shape, dtype))
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         options = self._ort.SessionOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import (
 
 from vtp.export import ExportOptions, export_model
 from vtp.export.presets import TINY
+from vtp.export.targets import TARGETS
 from vtp.runtime.keep import Keeps
 
 # On models this small, several threads mostly wait for each other.
@@ -95,24 +97,14 @@ def _make(folder: Path, variant: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def llava(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def llava(made_once: Any) -> Callable[[str], Path]:
     """Folder of a variant's Hugging Face model, made once."""
-    made: dict[str, Path] = {}
-
-    def folder(variant: str) -> Path:
-        if variant not in made:
-            made[variant] = _make(tmp_path_factory.mktemp("llava") / variant, variant)
-        return made[variant]
-
-    return folder
+    return lambda variant: made_once(f"llava-{variant}", lambda out: _make(out, variant))
 
 
 @pytest.fixture(scope="session")
-def exported(
-    llava: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """Bundle of a variant with a method, made once."""
-    made: dict[tuple[Any, ...], Path] = {}
+def exported(llava: Callable[[str], Path], made_once: Any) -> Callable[..., Path]:
+    """Bundle of a variant with a method, in every target, made once."""
 
     def bundle(
         variant: str,
@@ -121,20 +113,24 @@ def exported(
         keep: Keeps | None = 0.25,
         stages: tuple[str, ...] = (),
         positions: str | None = None,
+        dtype: str = "float32",
         **parameters: Any,
     ) -> Path:
-        key = (variant, method, keep, stages, positions, *parameters.items())
-        if key not in made:
-            out = tmp_path_factory.mktemp("bundle") / f"{variant}-{method}"
-            options = ExportOptions(
-                method=method,
-                parameters=parameters,
-                stages=stages,
-                positions=positions,
-                keep=None if method == "none" else keep,
+        options = ExportOptions(
+            method=method,
+            parameters=parameters,
+            stages=stages,
+            positions=positions,
+            dtype=dtype,
+            targets=tuple(TARGETS),
+            keep=None if method == "none" else keep,
+        )
+        key = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:12]
+        return Path(
+            made_once(
+                f"{variant}-{method.replace(':', '-')}-{key}",
+                lambda out: export_model(str(llava(variant)), out, options),
             )
-            export_model(str(llava(variant)), out, options)
-            made[key] = out
-        return made[key]
+        )
 
     return bundle

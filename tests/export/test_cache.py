@@ -12,37 +12,51 @@ import pytest
 from PIL import Image
 
 import vtp
+from vtp.runtime.cache import CachedRun, StageCache
 from vtp.runtime.splice import splice
 
 
-@pytest.fixture(params=["ort", "onnx"])
+@pytest.fixture(params=["ort", "onnx", "trt10"])
 def pipeline(request: pytest.FixtureRequest, exported: Callable[..., Path]) -> vtp.Pipeline:
     return vtp.load(exported("grouped-query"), target=request.param)
+
+
+def rows_of(cache: StageCache) -> np.ndarray:
+    """All rows of one layer's keys ``(capacity, kv_heads * head_dim)``, as they lie in memory."""
+    whole = cache._buffers["1.key"].read()[0]
+    by_row = whole if cache.appended else whole.swapaxes(0, 1)
+    return by_row.reshape(cache.capacity, -1)
 
 
 def test_a_step_writes_its_rows_and_no_others(pipeline: vtp.Pipeline) -> None:
     decoder = pipeline.decoder
     cache = decoder.cache(12)
-    marked = cache.stages[0].inputs["past_key_values.1.key"]
-    marked.read()[...] = 7.0
+    stage = cache.stages[0]
+    stage._buffers["1.key"].write(np.float32(7.0))
     prompt = splice(decoder, [5, 6, 7], image_token=-1, images=None)
     decoder.prefill(prompt, cache)
-    after_prefill = marked.read().copy()
-    assert np.all(after_prefill[:, :, 3:] == 7.0)
-    assert not np.any(after_prefill[:, :, :3] == 7.0)
+    after_prefill = rows_of(stage).copy()
+    assert np.all(after_prefill[3:] == 7.0)
+    assert not np.any(after_prefill[:3] == 7.0)
     decoder.decode(cache).step(9)
-    after_step = marked.read()
-    np.testing.assert_array_equal(after_step[:, :, :3], after_prefill[:, :, :3])
-    assert not np.any(after_step[:, :, 3] == 7.0)
-    assert np.all(after_step[:, :, 4:] == 7.0)
+    after_step = rows_of(stage)
+    np.testing.assert_array_equal(after_step[:3], after_prefill[:3])
+    assert not np.any(after_step[3] == 7.0)
+    assert np.all(after_step[4:] == 7.0)
     assert cache.length == 4
 
 
-def test_past_and_present_are_one_buffer(pipeline: vtp.Pipeline) -> None:
+def test_past_and_present_are_one_memory(pipeline: vtp.Pipeline) -> None:
     cache = pipeline.decoder.cache(8).stages[0]
-    for name, buffer in cache.inputs.items():
-        _, layer, kind = name.split(".")
-        assert cache.outputs[f"present.{layer}.{kind}"] is buffer
+    cache.length = 3
+    for name, past in cache.inputs().items():
+        present = cache.outputs(2)[name.replace("past_key_values", "present")]
+        if cache.appended:
+            assert (past.shape[1], present.shape[1]) == (3, 2)
+            # What is written stands right behind what is read.
+            assert present.read().ctypes.data == past.read().ctypes.data + past.read().nbytes
+        else:
+            assert present is past
 
 
 def test_a_run_keeps_its_buffers(pipeline: vtp.Pipeline) -> None:
@@ -51,13 +65,10 @@ def test_a_run_keeps_its_buffers(pipeline: vtp.Pipeline) -> None:
     cache = decoder.cache(4)
     embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
     held = weakref.ref(embeds)
-    number = {"position_ids": np.zeros((1, 1)), "write_index": np.zeros(1)}
-    inputs = {name: decoder.filled(values.astype(np.int64)) for name, values in number.items()}
+    positions = decoder.filled(np.zeros((1, 1), np.int64))
     logits = decoder.engine.buffer((1, decoder.language.vocab), "float32")
-    run = decoder.graphs[0].bind(
-        {"inputs_embeds": embeds, **inputs, **cache.stages[0].inputs},
-        {"logits": logits, **cache.stages[0].outputs},
-    )
+    inputs = {"inputs_embeds": embeds, "position_ids": positions}
+    run = CachedRun(decoder.graphs[0], cache.stages[0], 1, inputs, {"logits": logits})
     del embeds, inputs
     gc.collect()
     assert held() is not None

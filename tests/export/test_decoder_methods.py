@@ -26,7 +26,7 @@ QUESTION = "how many shapes are there?"
 AGAIN = "what number is shown?"
 STEPS = 16
 PATCHES = 144
-TARGETS = ("ort", "onnx")
+TARGETS = ("ort", "onnx", "trt10")
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "temperature": 0.0}
 
 

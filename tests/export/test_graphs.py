@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from safetensors import safe_open
 
+from vtp.export.targets import TARGETS
 from vtp.runtime import Bundle
 from vtp.runtime.manifest import Manifest
 
@@ -165,7 +166,7 @@ def test_the_manifest_tells_shapes_as_they_are_in_the_graphs(bundle: Bundle) -> 
 def test_what_was_measured_at_export_is_in_the_manifest(bundle: Bundle) -> None:
     measured = bundle.manifest.golden.measured
     assert {(d.graph, d.target) for d in measured} == {
-        (name, target) for name in ("vision", "language.0") for target in ("ort", "onnx")
+        (name, target) for name in ("vision", "language.0") for target in TARGETS
     }
     assert all(0 <= d.mean_abs <= d.max_abs < 1e-3 and d.cosine > 0.9999 for d in measured)
     assert {case.keep for case in bundle.manifest.golden.cases} == {(1.0,), (0.25,)}

@@ -21,6 +21,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 import vtp
 from vtp.errors import ContextTooLong, GuideMismatch, GuideMissing, SamplingInvalid
 from vtp.export import ExportOptions, export_model
+from vtp.export.targets import TARGETS
 from vtp.runtime.chat import Chat, Settings
 from vtp.runtime.images import load_image
 from vtp.runtime.loaded import LoadedBundle
@@ -121,12 +122,12 @@ def bundles(
     ):
         parameters = {"include_last_visual_row": False} if name == "lone-row" else {}
         made[name] = tmp_path_factory.mktemp("guided") / name
-        options = ExportOptions(method=method, parameters=parameters)
+        options = ExportOptions(method=method, parameters=parameters, targets=tuple(TARGETS))
         export_model(str(llava(variant)), made[name], options)
     return made
 
 
-@pytest.mark.parametrize("target", ["ort", "onnx"])
+@pytest.mark.parametrize("target", ["ort", "onnx", "trt10"])
 @pytest.mark.parametrize("images", [1, 2])
 def test_the_guide_adds_up_what_transformers_attended_to(
     bundles: dict[str, Path], llava: Callable[[str], Path], target: str, images: int
@@ -207,7 +208,7 @@ def test_a_guide_sees_one_turn_of_a_conversation(bundles: dict[str, Path]) -> No
 
 def test_what_a_guide_reports_is_verified(bundles: dict[str, Path]) -> None:
     measured = vtp.load(bundles["guide"]).bundle.manifest.golden.measured
-    assert {d.target for d in measured if d.output == "received"} == {"ort", "onnx"}
+    assert {d.target for d in measured if d.output == "received"} == {"ort", "onnx", "trt10"}
     golden = TensorFile(bundles["guide"] / "golden.safetensors").tensor("0.received")
     assert golden.shape == (TOKENS,)
     assert np.all(np.asarray(golden) > 0)

@@ -126,7 +126,7 @@ def pair(
     exported: Callable[..., Path],
 ) -> Pair:
     bundle = exported(request.param)
-    pipelines = {target: vtp.load(bundle, target=target) for target in ("ort", "onnx")}
+    pipelines = {target: vtp.load(bundle, target=target) for target in ("ort", "onnx", "trt10")}
     return Pair(HuggingFace(llava(request.param)), pipelines)
 
 

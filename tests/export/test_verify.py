@@ -33,7 +33,7 @@ def with_scaled_weight(bundle: Path, out: Path, tensor: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("target", ["ort", "onnx"])
+@pytest.mark.parametrize("target", ["ort", "onnx", "trt10"])
 def test_an_intact_bundle_passes(exported: Callable[..., Path], target: str) -> None:
     deviations = replay(vtp.load(exported("grouped-query"), target=target))
     outputs = {(d.graph, d.output.partition("[")[0], d.keep) for d in deviations}

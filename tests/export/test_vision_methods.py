@@ -117,7 +117,7 @@ def subject(
         {
             (positions, target): vtp.load(bundle, target=target)
             for positions, bundle in (("original", original), ("compact", compact))
-            for target in ("ort", "onnx")
+            for target in ("ort", "onnx", "trt10")
         },
     )
 
@@ -180,7 +180,7 @@ def test_kept_tokens_and_answers(subject: Subject, keep: int | float, images: in
     pictures = [picture(20 + seed) for seed in range(images)]
     for positions in ("compact", "original"):
         wanted = answer(positions)
-        for target in ("ort", "onnx"):
+        for target in ("ort", "onnx", "trt10"):
             pipeline = subject.pipelines[positions, target]
             result = pipeline.generate(pictures, QUESTION, keep=keep, max_new_tokens=STEPS)
             assert [indices.tolist() for indices in result.kept] == kept

@@ -79,7 +79,7 @@ manifests = st.builds(
         st.builds(
             GraphRecord,
             name=names,
-            target=st.sampled_from(["ort", "onnx"]),
+            target=st.sampled_from(["ort", "onnx", "trt10"]),
             file=names,
             sha256=digests,
             bytes=counts,
@@ -200,6 +200,7 @@ VALID: dict[str, Any] = {
         "vocab": 112,
         "context": 128,
         "embedding": "embed_tokens.weight",
+        "dtype": "float16",
     },
     "preprocessing": {
         "height": 32,
@@ -232,6 +233,28 @@ VALID: dict[str, Any] = {
         "cases": [{"keep": [1.0], "tokens": [1, 2]}],
         "measured": [],
     },
+    "variants": [
+        {
+            "name": "tensorrt-rtx",
+            "engine": "tensorrt-rtx",
+            "version": "1.7.1",
+            "machine": "x86_64",
+            "target": "onnx",
+            "compute_capabilities": ["8.9"],
+            "cuda": None,
+            "topk": "plugin",
+            "plugin": "1",
+            "limits": {"tokens": 600, "images": 1, "counts": [16]},
+            "engines": [
+                {
+                    "graph": "vision",
+                    "file": "engines/tensorrt-rtx/vision.engine",
+                    "sha256": "0" * 64,
+                    "bytes": 9,
+                }
+            ],
+        }
+    ],
 }
 
 Path = tuple[str | int, ...]
@@ -289,6 +312,8 @@ FREE: list[Path] = [
     ("plan", "drops", 0, "recycle"),
     ("plan", "guide"),
     ("preprocessing", "pad_to_square"),
+    ("variants",),
+    ("language", "dtype"),
 ]
 
 
@@ -415,4 +440,4 @@ def test_graphs_are_found_by_name_and_target() -> None:
 
 def test_the_size_of_a_token_in_the_cache() -> None:
     language = Manifest.from_json(json.dumps(VALID)).language
-    assert language.kv_bytes_per_token() == 2 * 2 * 2 * 16 * 4
+    assert language.kv_bytes_per_token() == 2 * 2 * 2 * 16 * 2  # float16

@@ -1,0 +1,1 @@
+"""What only a device can show, one file a check; ``python -m vtp.bench.gpu`` runs them all."""
