@@ -23,6 +23,7 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
     """Replay the golden sample of the bundle in DIR and compare it with what PyTorch computed.
 
     Runs every target, or variant, that the engine takes, and names the first graph that deviates.
+    Without --engine every engine that this machine has is tried in turn.
 
     \b
     Example:
@@ -30,14 +31,16 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
       vtp verify out/tiny --engine cpu --format json
     """
     from ..runtime import Bundle, load
-    from ..runtime.engines import make_engine
+    from ..runtime.engines import ENGINES, make_engine, why_not
     from ..runtime.verify import replay
 
     manifest = Bundle(bundle).manifest
     rows: list[dict[str, Any]] = []
-    for choice in make_engine(engine, manifest).choices(manifest):
-        pipeline = load(bundle, engine, threads=threads, target=choice)
-        rows += _worst(pipeline.engine.name, replay(pipeline))
+    able = [name for name in ENGINES if why_not(name, manifest) is None]
+    for name in able if engine == "auto" and able else [engine]:
+        for choice in make_engine(name, manifest).choices(manifest):
+            pipeline = load(bundle, name, threads=threads, target=choice)
+            rows += _worst(pipeline.engine.name, replay(pipeline))
     show({"deviation from PyTorch (worst of each output)": rows}, form)
 
 

@@ -19,6 +19,7 @@ from vtp.errors import (
     BundleCorrupted,
     ContextTooLong,
     EngineUnavailable,
+    KernelUnavailable,
     ParameterInvalid,
     TargetMissing,
     VariantMismatch,
@@ -31,8 +32,9 @@ from vtp.runtime.sources import VariantSource
 from vtp.runtime.tensorrt import variant as building
 from vtp.runtime.tensorrt.fit import Here, misfit
 from vtp.runtime.tensorrt.flavours import target_for
+from vtp.runtime.tensorrt.graphs import write_for_tensorrt
 from vtp.runtime.tensorrt.limits import capacities, check_request, make_limits, ranges
-from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
+from vtp.runtime.tensorrt.variant import BuildOptions, BuildProgress, build_variant
 
 RTX = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
 needs_rtx = pytest.mark.skipif(
@@ -209,8 +211,68 @@ def test_a_card_that_the_library_does_not_know(
     bundle = copy_of(tiny_bundle)
     before = files(bundle)
     with pytest.raises(BuildFailed, match=r"5\.0"):
-        build_variant(bundle, replace(RTX, compute_capabilities=("5.0",)))
+        build_variant(bundle, replace(RTX, compute_capabilities=("5.0",), topk="native"))
     assert files(bundle) == before
+
+
+def test_a_card_that_is_too_old_for_the_plugin(tiny_bundle: Path) -> None:
+    old = replace(RTX, compute_capabilities=("7.5",))
+    with pytest.raises(
+        KernelUnavailable, match=r"capability 7\.5 .*any from 8\.0 on.*--topk native"
+    ):
+        build_variant(tiny_bundle, old)
+
+
+def test_engines_much_larger_than_their_weights_are_told(
+    tiny_bundle: Path, copy_of: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(BuildProgress):
+        def __init__(self) -> None:
+            self.steps: list[str] = []
+            self.warnings: list[str] = []
+
+        def step(self, text: str) -> None:
+            self.steps.append(text)
+
+        def warn(self, text: str) -> None:
+            self.warnings.append(text)
+
+    told = Told()
+    # The sample model is so small that the code of its kernels outweighs its weights.
+    monkeypatch.setattr(building, "_SMALL", 0)
+    monkeypatch.setattr(building, "available_memory", lambda: 10**6)
+    build_variant(copy_of(tiny_bundle), RTX, told)
+    assert any("times the bytes of its weights" in text for text in told.warnings)
+    assert any("may need more memory than is free" in text for text in told.warnings)
+    assert any("about 1.0 GB of memory, 0.0 GB free" in text for text in told.steps)
+
+
+@pytest.mark.parametrize("without_body", [True, False])
+def test_what_tensorrt_wants_fixed_is_written_into_a_copy(
+    tiny_bundle: Path, tmp_path: Path, without_body: bool
+) -> None:
+    import onnx
+
+    bundle = Bundle(tiny_bundle)
+    before = files(tiny_bundle)
+    made = {}
+    for name in ("vision", "language.0"):
+        (tmp_path / name).mkdir()
+        source = bundle.file(bundle.manifest.graph(name, "onnx").file)
+        path = write_for_tensorrt(
+            source, tmp_path / name, 300, "float32", without_body=without_body
+        )
+        made[name] = onnx.load(str(path), load_external_data=False)
+        link = path.with_name(bundle.manifest.weights.file)
+        assert link.resolve() == bundle.file(bundle.manifest.weights.file).resolve()
+    assert files(tiny_bundle) == before
+    bodies = [function.name for function in made["vision"].functions]
+    assert bodies == ([] if without_body else ["TopKTokens"])
+    (cache,) = (v for v in made["language.0"].graph.input if v.name == "past_key_values.0.key")
+    assert cache.type.tensor_type.shape.dim[2].dim_value == 300
+    for node in made["language.0"].graph.node:
+        if node.op_type == "Attention":
+            assert "TRT_decomposable" in {a.name for a in node.attribute}
 
 
 def test_more_than_the_native_operator_keeps(

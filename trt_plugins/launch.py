@@ -106,10 +106,25 @@ def choose(
         listed = ", ".join(f"{a // 10}.{a % 10}" for a in compiled) or "none"
         also = f", and any from {later // 10}.{later % 10} on" if later else ""
         raise KernelUnavailable(
-            f"this GPU has compute capability {capability[0]}.{capability[1]}; the kernel is "
+            f"a GPU of compute capability {capability[0]}.{capability[1]} is meant; the kernel is "
             f"compiled for {listed}{also}: build the engines with --topk native"
         )
     return exact + portable
+
+
+def check_capabilities(capabilities: Sequence[str]) -> None:
+    """Refuse GPUs on which the kernel does not run.
+
+    Args:
+        capabilities: compute capabilities, such as ``8.7``.
+
+    Raises:
+        KernelUnavailable: naming the first, and what it is compiled for.
+    """
+    binaries = binaries_from_json((KERNELS / INDEX).read_text(encoding="utf-8"))
+    for text in capabilities:
+        major, _, minor = text.partition(".")
+        choose(binaries, (int(major), int(minor)), binaries[0].block, binaries[0].word_bits)
 
 
 def plan(

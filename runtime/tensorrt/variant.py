@@ -20,6 +20,7 @@ from ...errors import (
     ParameterInvalid,
     TargetMissing,
 )
+from ...trt_plugins.launch import check_capabilities
 from ...trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ..bundle import Bundle, sha256_of
 from ..keep import Keeps
@@ -96,6 +97,7 @@ def build_variant(
         EngineUnavailable: the library is not installed.
         TargetMissing: the bundle has no graphs that this version of the library takes.
         BeyondLimits: more than can be built.
+        KernelUnavailable: the plugin's kernel does not run on one of the cards.
         BuildFailed, BuildKilled: naming the graph.
     """
     return _Build(Bundle(path), options, progress or BuildProgress()).run()
@@ -140,7 +142,8 @@ class _Build:
 
     def _check_selection(self) -> None:
         plan = self.bundle.manifest.plan
-        if self.options.topk == "plugin":
+        if self.options.topk == "plugin" and plan.drops:
+            check_capabilities(self.options.compute_capabilities)
             among = largest_candidates(plan, self.limits)
             if among > PLUGIN_LIMIT:
                 raise BeyondLimits(
@@ -149,6 +152,7 @@ class _Build:
                     PLUGIN_LIMIT,
                     "build with --topk native, or for fewer images",
                 )
+        if self.options.topk == "plugin":
             return
         most = largest_selection(plan, self.limits)
         if most > NATIVE_LIMIT:
@@ -348,7 +352,8 @@ def _check_ends(graph: GraphRecord, report: BuildReport, engine: str) -> None:
 def _reason(said: str) -> str:
     """The first error that TensorRT logged, or else the last thing said, as one line."""
     lines = said.strip().splitlines() or [""]
-    first = next((line.partition("[E]")[2] for line in lines if "[E]" in line), lines[-1])
+    last = lines[-1].removeprefix("[!]")
+    first = next((line.partition("[E]")[2] for line in lines if "[E]" in line), last)
     return " ".join(first.split())[:600]
 
 

@@ -32,7 +32,7 @@ BUNDLES: dict[str, tuple[str, str, dict[str, Any]]] = {
         for model, method, options in VISION_CASES
     },
     "none": ("grouped-query", "none", {}),
-    "guide": ("grouped-query", "guide", {}),
+    "guide": ("grouped-query", "guide", {"keep": None}),
     "float16": ("deep", "pyramiddrop", {"keep": None, "dtype": "float16"}),
     **{
         model: (model, "fastervlm", {})

@@ -272,7 +272,7 @@ def test_choice_of_the_binary(capability: tuple[int, int], files: list[str]) -> 
 def test_a_gpu_that_is_too_old_is_named() -> None:
     with pytest.raises(KernelUnavailable) as caught:
         launch.choose(BINARIES, (7, 5), 1024, 32)
-    assert "capability 7.5" in str(caught.value)
+    assert "compute capability 7.5 is meant" in str(caught.value)
     assert "8.7, 8.9, 9.0, 11.0, 12.0, and any from 8.0 on" in str(caught.value)
 
 

@@ -1,0 +1,226 @@
+"""Engine ``tensorrt`` over a stand-in for the library: its own logic, graph by graph.
+
+The stand-in computes with ONNX Runtime; on a device see ``make gpu-check``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vtp
+from vtp.errors import BeyondLimits, ContextTooLong, EngineUnavailable
+from vtp.runtime.bundle import Bundle
+from vtp.runtime.engines import tensorrt as adapter
+from vtp.runtime.manifest import EngineRecord, VariantRecord
+from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
+from vtp.runtime.tensorrt.limits import capacities, make_limits, ranges
+from vtp.runtime.verify import replay
+
+from ..runtime import stand_in_tensorrt as stand_in
+
+
+@dataclass(frozen=True)
+class _StandIn:
+    name: str = "tensorrt"
+    module: str = "stand_in"
+    install: str = ""
+    builds_for_other_cards: bool = False
+
+    def installed(self) -> bool:
+        return True
+
+    def load(self) -> Any:
+        return stand_in
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in.RecordedMemory]:
+    """The stand-in in the library's place, and its memory."""
+    memory = stand_in.RecordedMemory()
+    monkeypatch.setattr(stand_in, "MEMORY", memory)
+    monkeypatch.setitem(FLAVOURS, "tensorrt", _StandIn())
+    monkeypatch.setattr(adapter, "shared_cuda", lambda _: memory)
+    monkeypatch.setattr(adapter.cuda_memory, "missing", lambda: None)
+    adapter._library.cache_clear()
+    yield memory
+    adapter._library.cache_clear()
+
+
+def built(bundle: Path, out: Path, target: str, keep: Any = None, tokens: int = 400) -> Path:
+    """A copy of a bundle with a variant whose engines are read by the stand-in."""
+    shutil.copytree(bundle, out)
+    opened = Bundle(out)
+    manifest = opened.manifest
+    plan = manifest.plan
+    limits = make_limits(plan, manifest.language, tokens, 2 if keep is None else 1, keep)
+    (out / "engines").mkdir()
+    engines = []
+    for graph in (g for g in manifest.graphs if g.target == target):
+        profiles = []
+        for decoding in (False, True) if graph.name.startswith("language") else (False,):
+            sizes, values = ranges(plan, limits, graph.name, decoding)
+            profile = {}
+            for spec in graph.inputs:
+                each = [sizes[d] if isinstance(d, str) else (d,) * 3 for d in spec.shape]
+                profile[spec.name] = [[low for low, _, _ in each], [high for _, _, high in each]]
+            profiles.append({n: p for n, p in profile.items() if n not in values})
+        host = [spec.name for spec in graph.inputs if spec.name in values]
+        data = stand_in.engine_file(opened.file(graph.file), profiles, host)
+        name = f"engines/{graph.name}.engine"
+        (out / name).write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        engines.append(EngineRecord(graph=graph.name, file=name, sha256=sha256, bytes=len(data)))
+    variant = VariantRecord(
+        name="tensorrt",
+        engine="tensorrt",
+        version=stand_in.__version__,
+        machine=machine(),
+        target=target,
+        compute_capabilities=(),
+        cuda=None,
+        topk="native",
+        plugin=None,
+        limits=limits,
+        engines=tuple(engines),
+    )
+    opened.rewrite(replace(manifest, variants=(variant,)))
+    return out
+
+
+METHODS: list[tuple[str, str, dict[str, Any]]] = [
+    ("grouped-query", "fastervlm", {}),
+    ("grouped-query", "fastv", {}),
+    ("deep", "pyramiddrop", {"keep": None}),
+    ("grouped-query", "guide", {"keep": None}),
+]
+
+
+@pytest.mark.parametrize("target", ["onnx", "trt10"])
+@pytest.mark.parametrize(("model", "method", "options"), METHODS)
+def test_the_golden_sample_comes_out(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    model: str,
+    method: str,
+    options: dict[str, Any],
+    target: str,
+) -> None:
+    bundle = built(exported(model, method, **options), tmp_path / "built", target)
+    pipeline = vtp.load(bundle, "tensorrt")
+    assert pipeline.engine.name == "tensorrt"
+    measured = replay(pipeline)
+    assert {d.graph for d in measured} >= {"vision"}
+    assert {d.target for d in measured} == {target}
+
+
+@pytest.mark.parametrize("target", ["onnx", "trt10"])
+def test_turns_answer_as_on_the_processor(
+    exported: Callable[..., Path], tmp_path: Path, scene: Path, target: str
+) -> None:
+    source = exported("deep", "pyramiddrop", keep=None)
+    bundle = built(source, tmp_path / "built", target)
+    answers = []
+    for engine in ("cpu", "tensorrt"):
+        chat = vtp.load(bundle, engine).chat(capacity=400)
+        first = chat.ask("what is it?", [scene, scene], max_new_tokens=6)
+        answers.append((first.tokens, chat.ask("and now?", max_new_tokens=6).tokens))
+    assert answers[0] == answers[1]
+
+
+def test_decode_is_replayed_from_the_third_step_on(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    scene: Path,
+    library: stand_in.RecordedMemory,
+) -> None:
+    pipeline = vtp.load(built(exported("grouped-query"), tmp_path / "built", "onnx"), "tensorrt")
+    answer = pipeline.generate(scene, "describe the picture.", max_new_tokens=9)
+    # Of the 8 steps behind the first token one runs plainly, and is not captured.
+    assert len(answer.tokens) == 9
+    assert library.replays == 7
+
+
+def test_where_shapes_change_nothing_is_replayed(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    scene: Path,
+    library: stand_in.RecordedMemory,
+) -> None:
+    pipeline = vtp.load(built(exported("grouped-query"), tmp_path / "built", "trt10"), "tensorrt")
+    pipeline.generate(scene, "describe the picture.", max_new_tokens=9)
+    assert library.replays == 0
+
+
+def test_a_capture_that_fails_is_run_plainly(
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    scene: Path,
+    library: stand_in.RecordedMemory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = built(exported("grouped-query"), tmp_path / "built", "onnx")
+    right = vtp.load(bundle, "tensorrt").generate(scene, "what?", max_new_tokens=6).tokens
+
+    def refused(self: stand_in.RecordedMemory) -> None:
+        self.captured = None
+
+    monkeypatch.setattr(stand_in.RecordedMemory, "end_capture", refused)
+    replays = library.replays
+    assert vtp.load(bundle, "tensorrt").generate(scene, "what?", max_new_tokens=6).tokens == right
+    assert library.replays == replays
+
+
+def test_caches_have_the_capacity_that_was_built(
+    exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = built(exported("grouped-query", "fastv"), tmp_path / "built", "onnx", keep=0.25)
+    pipeline = vtp.load(bundle, "tensorrt")
+    plan, limits = pipeline.bundle.manifest.plan, pipeline.source.limits
+    assert limits is not None
+    rows = [stage.capacity for stage in pipeline.decoder.cache(10).stages]
+    assert rows == list(capacities(plan, limits)) == [400, 400 - 144 + 36]
+
+
+def test_more_than_was_built_is_refused_before_anything_runs(
+    exported: Callable[..., Path], tmp_path: Path, scene: Path
+) -> None:
+    bundle = built(exported("grouped-query"), tmp_path / "built", "onnx", keep=0.25, tokens=100)
+    pipeline = vtp.load(bundle, "tensorrt")
+    with pytest.raises(BeyondLimits, match=r"before layer 0: 72, but the limit is 36.*--max-keep"):
+        pipeline.generate(scene, "what?", keep=0.5)
+    with pytest.raises(BeyondLimits, match=r"images of a turn: 2, but .*--max-images"):
+        pipeline.generate([scene, scene], "what?")
+    with pytest.raises(ContextTooLong, match="--max-tokens"):
+        pipeline.generate(scene, "what?", max_new_tokens=90)
+    assert pipeline.generate(scene, "what?", max_new_tokens=5).tokens
+
+
+def test_verify_leaves_out_what_was_not_built(
+    exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = built(exported("grouped-query"), tmp_path / "built", "onnx", keep=0.25)
+    assert {d.keep for d in replay(vtp.load(bundle, "tensorrt"))} == {(0.25,)}
+
+
+def test_a_file_that_is_no_engine_is_told(exported: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = built(exported("grouped-query"), tmp_path / "built", "onnx")
+    opened = Bundle(bundle)
+    (variant,) = opened.manifest.variants
+    data = b"not an engine"
+    (bundle / "engines" / "vision.engine").write_bytes(data)
+    broken = [
+        replace(e, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        if e.graph == "vision"
+        else e
+        for e in variant.engines
+    ]
+    opened.rewrite(replace(opened.manifest, variants=(replace(variant, engines=tuple(broken)),)))
+    with pytest.raises(EngineUnavailable, match="magicTag does not match"):
+        vtp.load(bundle, "tensorrt")
