@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,8 +180,10 @@ class _Build:
                 file.replace(home / file.name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            if made and home.exists() and not any(home.iterdir()):
-                home.rmdir()
+            if made:
+                with suppress(OSError):  # they are not empty: all went well
+                    home.rmdir()
+                    home.parent.rmdir()
 
     def _build(
         self, graph: GraphRecord, number: int, folder: Path
