@@ -38,6 +38,7 @@
     │   ├── ImageCountMismatch      (ValueError)
     │   ├── EmptyPrompt             (ValueError)
     │   └── ContextTooLong          (ValueError)
+    ├── OptionInvalid               (ValueError)
     ├── SamplingInvalid             (ValueError)
     └── EngineError
         ├── EngineUnknown           (LookupError)
@@ -440,6 +441,13 @@ class ContextTooLong(PromptError, ValueError):
             f"{needed} tokens are needed (image + text + new tokens), but {what} holds {limit}: "
             "lower keep or max_new_tokens, shorten the prompt, or give fewer images"
         )
+
+
+class OptionInvalid(VtpError, ValueError):
+    """An option outside what it accepts."""
+
+    def __init__(self, name: str, value: object, accepted: str) -> None:
+        super().__init__(f"{name} {value!r} is not accepted: give {accepted}")
 
 
 class SamplingInvalid(VtpError, ValueError):

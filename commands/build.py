@@ -26,7 +26,7 @@ from .options import KeepsType, bundle_argument
     multiple=True,
     metavar="X.Y",
     help="Card to build for, such as 8.9; again for more. TensorRT-RTX builds for cards that are "
-    "not here; what it takes without this option, it says at run time.",
+    "not here; without this option, for those that it chooses itself.",
 )
 @click.option(
     "--max-tokens",
@@ -48,7 +48,7 @@ from .options import KeepsType, bundle_argument
     type=KeepsType(),
     metavar="K",
     help="Largest keep that will be asked for, one for each drop: a smaller one makes the KV cache "
-    "smaller and decode faster.  [default: all tokens]",
+    "smaller.  [default: all tokens]",
 )
 @click.option(
     "--topk",

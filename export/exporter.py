@@ -19,7 +19,7 @@ from .. import __version__
 from ..errors import (
     KeepOutOfRange,
     ModelNotSupported,
-    ParameterInvalid,
+    OptionInvalid,
     ParityFailed,
     VerifyFailed,
 )
@@ -126,7 +126,7 @@ def export_model(
     recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
     _check_keeps(options)
     if options.dtype not in DTYPES:
-        raise ParameterInvalid("vtp export", "dtype", options.dtype, f"one of {list(DTYPES)}")
+        raise OptionInvalid("dtype", options.dtype, f"one of {list(DTYPES)}")
     check_targets(options.targets)
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")

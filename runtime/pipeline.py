@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..errors import OptionInvalid
 from .answer import Answer
 from .bundle import Bundle
 from .chat import Chat, Settings
@@ -45,12 +46,25 @@ def load(
         BundleError: the bundle is missing, broken, changed or unsafe.
         EngineError: the engine is unknown or cannot run here.
     """
+    bundle = Bundle(path)
+    if variant is not None:
+        engine = _engine_of(bundle, variant, engine)
     choice = target or variant
-    pipeline = Pipeline(Bundle(path), engine, threads, choice, max_pixels, verify)
+    pipeline = Pipeline(bundle, engine, threads, choice, max_pixels, verify)
     if guide is not None:
         small = LoadedBundle(Bundle(guide), engine, threads, choice, max_pixels, verify)
         pipeline.guide = Guide(small, pipeline)
     return pipeline
+
+
+def _engine_of(bundle: Bundle, variant: str, engine: str) -> str:
+    """The engine that a variant was built for, which ``engine`` must name, or ``auto``."""
+    built = {record.name: record.engine for record in bundle.manifest.variants}
+    fitting = [name for name, of in built.items() if engine in ("auto", of)]
+    if variant not in fitting:
+        listed = ", ".join(fitting) or "none is built"
+        raise OptionInvalid("variant", variant, f"one that is built for engine {engine} ({listed})")
+    return built[variant]
 
 
 class Pipeline(LoadedBundle):

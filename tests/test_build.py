@@ -20,7 +20,7 @@ from vtp.errors import (
     ContextTooLong,
     EngineUnavailable,
     KernelUnavailable,
-    ParameterInvalid,
+    OptionInvalid,
     TargetMissing,
     VariantMismatch,
     VariantMissing,
@@ -200,7 +200,7 @@ def test_which_target_a_library_takes(flavour: str, version: tuple[int, ...], ta
     ],
 )
 def test_options_out_of_range(tiny_bundle: Path, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ParameterInvalid, match=message):
+    with pytest.raises(OptionInvalid, match=message):
         build_variant(tiny_bundle, replace(RTX, **change))
     assert not (tiny_bundle / "engines").exists()
 
@@ -406,6 +406,18 @@ def test_an_engine_file_from_elsewhere_is_not_loaded(
         source.verified(all_files=False),
     ):
         pytest.fail("it was not refused")
+
+
+def test_a_variant_that_the_engine_has_not_is_told(built: Path, vtp: Any) -> None:
+    with pytest.raises(
+        OptionInvalid, match=r"variant 'tensorrt-rtx' .*engine cpu \(none is built\)"
+    ):
+        load(built, "cpu", variant="tensorrt-rtx")
+    told = vtp("run", built, "--variant", "fast", "--prompt", "what?").error()
+    assert (
+        told
+        == "variant 'fast' is not accepted: give one that is built for engine auto (tensorrt-rtx)"
+    )
 
 
 def test_without_a_device_the_engine_says_so(built: Path) -> None:

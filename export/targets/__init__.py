@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from ...errors import ParameterInvalid
+from ...errors import OptionInvalid
 from .base import Target
 
 TARGETS: dict[str, str] = {
@@ -24,11 +24,11 @@ def check_targets(names: Sequence[str]) -> None:
     """Refuse names that are no targets.
 
     Raises:
-        ParameterInvalid: one is not, or there is none.
+        OptionInvalid: one is not, or there is none.
     """
     for name in names or [""]:
         if name not in TARGETS:
-            raise ParameterInvalid("vtp export", "target", name, f"one of {', '.join(TARGETS)}")
+            raise OptionInvalid("target", name, f"one of {', '.join(TARGETS)}")
 
 
 def make_target(name: str) -> Target:

@@ -7,11 +7,13 @@ on stdin, and answers with a ``BuildReport`` as the last line on stdout.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..strict import read, write
 from .flavours import FLAVOURS
 from .job import BuildJob, BuildReport
 
@@ -26,10 +28,10 @@ _NUMPY_NAMES = {
 
 def main() -> None:
     """Build what stdin says."""
-    job = BuildJob.from_json(sys.stdin.readline())
+    job = read(BuildJob, json.loads(sys.stdin.readline()), "job")
     # Polygraphy takes TensorRT-RTX in place of TensorRT where this says so when it is imported.
     os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(job.flavour == "tensorrt-rtx"))
-    print(_build(job).to_json(), flush=True)
+    print(json.dumps(write(_build(job))), flush=True)
 
 
 def _build(job: BuildJob) -> BuildReport:

@@ -1,9 +1,8 @@
-"""What a build process is told, and what it says."""
+"""What a build process is told, and what it says: one line of JSON each (see ``strict``)."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 """Input name -> least, typical and largest shape; of an input that holds a size, values."""
@@ -26,18 +25,6 @@ class BuildJob:
     timing_cache: str | None = None
     """File with what earlier builds measured, read and written; None for none."""
 
-    def to_json(self) -> str:
-        """As one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> BuildJob:
-        """Back from the line."""
-        data = json.loads(text)
-        data["profiles"] = tuple(data["profiles"])
-        data["capabilities"] = tuple(data["capabilities"])
-        return cls(**data)
-
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
@@ -50,14 +37,3 @@ class BuildReport:
     """Type of every input and output of the network, as numpy names it."""
     selections: tuple[str, ...] = field(default=())
     """For each selection of the graph how the engine does it: ``plugin`` or ``native``."""
-
-    def to_json(self) -> str:
-        """As one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> BuildReport:
-        """Back from the line."""
-        data = json.loads(text)
-        data["selections"] = tuple(data["selections"])
-        return cls(**data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from ...errors import (
     BeyondLimits,
     BuildFailed,
     BuildKilled,
-    ParameterInvalid,
+    OptionInvalid,
     TargetMissing,
 )
 from ...trt_plugins.launch import check_capabilities
@@ -25,6 +26,7 @@ from ...trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ..bundle import Bundle, sha256_of
 from ..keep import Keeps
 from ..manifest import EngineRecord, GraphRecord, VariantRecord
+from ..strict import read, write
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
 from .job import BuildJob, BuildReport, Shapes
@@ -269,7 +271,7 @@ class _Build:
         )
         available = available_memory()
         try:
-            out, said = process.communicate(job.to_json() + "\n")
+            out, said = process.communicate(json.dumps(write(job)) + "\n")
         finally:
             if process.poll() is None:  # interrupted
                 process.kill()
@@ -280,7 +282,7 @@ class _Build:
         if process.returncode or not lines:
             reason = _reason(said) or f"its process ended with status {process.returncode}"
             raise BuildFailed(graph.name, self.options.engine, reason)
-        report = BuildReport.from_json(lines[-1])
+        report = read(BuildReport, json.loads(lines[-1]), "report")
         if report.error is not None:
             raise BuildFailed(graph.name, self.options.engine, _reason(said) or report.error)
         return report
@@ -313,20 +315,17 @@ class _Build:
 
 def _check(options: BuildOptions, for_other_cards: bool) -> None:
     if options.topk not in TOPK:
-        raise ParameterInvalid("vtp build", "topk", options.topk, " or ".join(TOPK))
+        raise OptionInvalid("topk", options.topk, " or ".join(TOPK))
     name = options.name or options.engine
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
-        raise ParameterInvalid("vtp build", "name", name, "letters, digits, - _ and .")
+        raise OptionInvalid("name", name, "letters, digits, - _ and .")
     for text in options.compute_capabilities:
         major, dot, minor = text.partition(".")
         if not (dot and major.isdigit() and minor.isdigit()):
-            raise ParameterInvalid(
-                "vtp build", "compute_capability", text, "MAJOR.MINOR, such as 8.9"
-            )
+            raise OptionInvalid("compute capability", text, "MAJOR.MINOR, such as 8.9")
     if options.compute_capabilities and not for_other_cards:
-        raise ParameterInvalid(
-            "vtp build",
-            "compute_capability",
+        raise OptionInvalid(
+            "compute capability",
             ",".join(options.compute_capabilities),
             f"nothing: {options.engine} builds for the card that is here",
         )
