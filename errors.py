@@ -33,7 +33,9 @@
     ├── ImageError
     │   ├── ImageUnreadable         (ValueError)
     │   ├── ImageTypeNotAllowed     (ValueError)
-    │   └── ImageTooLarge           (ValueError)
+    │   ├── ImageTooLarge           (ValueError)
+    │   ├── VideoUnreadable         (ValueError)
+    │   └── VideoNotSupported       (ValueError)
     ├── PromptError
     │   ├── ImageCountMismatch      (ValueError)
     │   ├── EmptyPrompt             (ValueError)
@@ -379,7 +381,7 @@ class UnsafePath(BundleError, ValueError):
 
 
 class ImageError(VtpError):
-    """Something about an input image."""
+    """Something about an input image or video."""
 
 
 class ImageUnreadable(ImageError, ValueError):
@@ -406,6 +408,20 @@ class ImageTooLarge(ImageError, ValueError):
             f"{source} has {width} x {height} = {width * height:,} pixels, more than the limit of "
             f"{limit:,}; scale it down, or raise the limit (max_pixels, --max-pixels)"
         )
+
+
+class VideoUnreadable(ImageError, ValueError):
+    """Not a video, a damaged one, or one without frames."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} cannot be read as a video: {reason}")
+
+
+class VideoNotSupported(ImageError, ValueError):
+    """A video for a model that takes images only."""
+
+    def __init__(self) -> None:
+        super().__init__("this model takes no video: give images, or export a model that does")
 
 
 # --- prompts --------------------------------------------------------------------------------

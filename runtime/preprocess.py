@@ -1,262 +1,37 @@
-"""Images to ``pixel_values``, equal to Hugging Face's CLIP image processor (Pillow backend).
-
-Source: ``transformers/models/clip/image_processing_pil_clip.py`` and ``image_transforms.py``;
-``pad_to_square`` is that of ``image_processing_pil_llava.py`` (LLaVA's ``expand2square``).
-"""
+"""The preprocessing of one image to one input, called as before ``vtp.runtime.preprocessing``."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageUnreadable, ManifestInvalid, ModelNotSupported
-from .hf_image_config import fields_from_hf_config
-from .images import DEFAULT_MAX_PIXELS, load_image, rgb_on_white
+from .images import DEFAULT_MAX_PIXELS, load_image
+from .preprocessing import fixed
 
 __all__ = ["DEFAULT_MAX_PIXELS", "ImagePreprocessor", "load_image"]
 
-MAX_SIDE = 8192
-"""Largest model input or resize target, in pixels, that a manifest may ask for."""
-
-MAX_NUMBER = 1e6
-"""Largest magnitude of a scale, mean or deviation; float32 never overflows within it."""
-
-RESIZES = ("shortest_edge", "exact", "none")
-RESAMPLES = ("bicubic", "bilinear", "lanczos", "nearest")
-
-
-class _Layout(NamedTuple):
-    """Where things lie on the way from the image to the crop, in pixels."""
-
-    padded: tuple[int, int]  # (width, height) after padding to a square
-    offset: tuple[int, int]  # left and top of the image in the padded one
-    resized: tuple[int, int]  # (width, height)
-    corner: tuple[int, int]  # left and top of the crop in the resized one; negative where padded
-
 
 @dataclass(frozen=True, kw_only=True)
-class ImagePreprocessor:
-    """What is done to an image before the vision graph; the manifest stores these fields.
+class ImagePreprocessor(fixed.ImagePreprocessor):
+    """``fixed.ImagePreprocessor`` whose call takes images, and whose grid is told by the plan."""
 
-    Order: pad to a square, resize, crop in the middle, rescale, normalise.
+    grid: tuple[int, int] = (1, 1)
 
-    Raises:
-        ManifestInvalid: A field has a wrong type or value.
-    """
-
-    height: int
-    """Rows of the model's input, in pixels."""
-    width: int
-    """Columns of the model's input, in pixels."""
-    resize: Literal["shortest_edge", "exact", "none"]
-    """Keep the aspect ratio and give the shorter edge a length, give both edges, or neither."""
-    resize_to: int | tuple[int, int] | None
-    """Pixels of the shortest edge; ``(height, width)`` if exact; None if none."""
-    resample: Literal["bicubic", "bilinear", "lanczos", "nearest"]
-    """Pillow filter of the resize."""
-    crop: bool
-    """Cut ``height`` x ``width`` out of the middle; smaller images get black borders."""
-    pad_to_square: tuple[int, int, int] | None = None
-    """Colour (red, green, blue; 0..255) of the borders that make the image square first."""
-    rescale: float
-    """Factor on the 0..255 values."""
-    mean: tuple[float, float, float]
-    """Subtracted after rescaling (red, green, blue)."""
-    std: tuple[float, float, float]
-    """Divisor after subtracting (red, green, blue)."""
-
-    def __post_init__(self) -> None:
-        if found := _field_problem(vars(self)):
-            raise ManifestInvalid(f"preprocess.{found[0]}", found[1])
+    def __call__(  # type: ignore[override]
+        self, images: Sequence[Image.Image]
+    ) -> np.ndarray:
+        """See ``fixed.ImagePreprocessor.pixels``."""
+        return self.pixels(images)
 
     @classmethod
-    def from_dict(cls, data: object, where: str = "preprocess") -> ImagePreprocessor:
-        """Read what ``to_dict`` wrote, strictly.
-
-        Raises:
-            ManifestInvalid: Keys are missing or unknown, or a value has a wrong type or range.
-                ``where`` is the place in the manifest that the message names.
-        """
-        if not isinstance(data, Mapping):
-            raise ManifestInvalid(where, f"{data!r} is no table of settings")
-        names = {field.name for field in fields(cls)}
-        for problem, keys in (("misses", names - set(data)), ("does not know", set(data) - names)):
-            if keys:
-                raise ManifestInvalid(where, f"it {problem} {', '.join(sorted(map(str, keys)))}")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        if found := _field_problem(values):
-            raise ManifestInvalid(f"{where}.{found[0]}", found[1])
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types: tuples become lists."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-
-    @classmethod
-    def from_hf_config(cls, config: Mapping[str, Any]) -> ImagePreprocessor:
-        """Read the contents of a ``preprocessor_config.json`` of CLIP or LLaVA.
-
-        Raises:
-            ModelNotSupported: A processor, flag or value that cannot be reproduced here.
-        """
-        values = fields_from_hf_config(config)
-        if found := _field_problem(values):
-            raise ModelNotSupported(
-                f"image processor setting {found[0]} = {values[found[0]]!r}", [found[1]]
-            )
-        return cls(**values)
-
-    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Preprocess images of any size.
-
-        Args:
-            images: As ``load_image`` returns them. Images with transparency are laid on white,
-                other modes converted to RGB, as the Hugging Face processor does.
-
-        Returns:
-            ``(images, 3, height, width)`` float32, contiguous, channels red, green, blue.
-
-        Raises:
-            ImageUnreadable: An image so narrow that resizing it would need absurdly much memory.
-        """
-        pixels = np.empty((len(images), 3, self.height, self.width), np.float32)
-        table = self._normalized_values()
-        for number, image in enumerate(images):
-            raw = np.asarray(self._seen(image, number))
-            for channel in range(3):
-                pixels[number, channel] = table[channel][raw[..., channel]]
-        return pixels
-
-    def view_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The region of an image that the model sees, after resize and crop.
-
-        Args:
-            width: Of the original image, in pixels.
-            height: Of the original image, in pixels.
-
-        Returns:
-            ``(left, top, right, bottom)`` in the original image's pixels; beyond its edges where
-            it was padded.
-        """
-        layout = self._layout(width, height)
-        spans = []
-        for axis, length in enumerate((self.width, self.height)):
-            scale = layout.padded[axis] / layout.resized[axis]
-            start = layout.corner[axis] * scale - layout.offset[axis]
-            spans.append((start, start + length * scale))
-        (left, right), (top, bottom) = spans
-        return left, top, right, bottom
-
-    def _layout(self, width: int, height: int) -> _Layout:
-        padded = (max(width, height),) * 2 if self.pad_to_square else (width, height)
-        resized = padded
-        if isinstance(self.resize_to, tuple):
-            resized = self.resize_to[::-1]
-        elif self.resize_to is not None:
-            # The long edge is rounded down, as in get_resize_output_image_size.
-            short, long = min(padded), max(padded)
-            long = int(self.resize_to * long / short)
-            resized = (self.resize_to, long) if padded[0] <= padded[1] else (long, self.resize_to)
-        return _Layout(
-            padded,
-            ((padded[0] - width) // 2, (padded[1] - height) // 2),
-            resized,
-            # Rounds down also where negative: the odd row of a border comes first.
-            ((resized[0] - self.width) // 2, (resized[1] - self.height) // 2),
-        )
-
-    def _seen(self, image: Image.Image, number: int) -> Image.Image:
-        """What the model sees of an image: RGB, ``height`` x ``width``."""
-        layout = self._layout(*image.size)
-        limit = 4 * max(DEFAULT_MAX_PIXELS, image.width * image.height)
-        for size in (layout.padded, layout.resized):
-            if math.prod(size) > limit:
-                raise ImageUnreadable(
-                    f"image {number} ({image.width} x {image.height} pixels)",
-                    f"it is too narrow, and would grow to {size[0]} x {size[1]} pixels before the "
-                    "crop; cut it closer to a square",
-                )
-        image = rgb_on_white(image)
-        if self.pad_to_square and layout.padded != image.size:
-            square = Image.new("RGB", layout.padded, self.pad_to_square)
-            square.paste(image, layout.offset)
-            image = square
-        if self.resize != "none":
-            image = image.resize(layout.resized, Image.Resampling[self.resample.upper()])
-        left, top = layout.corner
-        return image.crop((left, top, left + self.width, top + self.height))
-
-    def _normalized_values(self) -> np.ndarray:
-        """``(3, 256)`` float32: the result for each channel and value of a byte.
-
-        In the processor's order and types: rescaled in float64, the rest in float32.
-        """
-        rescaled = (np.arange(256, dtype=np.float64) * self.rescale).astype(np.float32)
-        mean, std = (np.array(v, np.float32)[:, None] for v in (self.mean, self.std))
-        return (rescaled - mean) / std
-
-
-def _is_whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) <= MAX_NUMBER
-
-
-def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first field of an ``ImagePreprocessor`` that is not right, and why; None if all are."""
-
-    def side(value: object) -> bool:
-        return _is_whole(value, 1, MAX_SIDE)
-
-    def several(value: object, count: int, right: Callable[[Any], bool]) -> bool:
-        return isinstance(value, tuple) and len(value) == count and all(map(right, value))
-
-    def colour(value: object) -> bool:
-        return value is None or several(value, 3, lambda part: _is_whole(part, 0, 255))
-
-    def positive(value: Any) -> bool:
-        return _is_number(value) and value >= 1 / MAX_NUMBER
-
-    pixels = f"a whole number of pixels in 1..{MAX_SIDE}"
-    target = {
-        "shortest_edge": (side, pixels),
-        "exact": (lambda value: several(value, 2, side), f"[height, width], each {pixels}"),
-    }.get(str(values["resize"]), (lambda value: value is None, "null, as nothing is resized"))
-    # (field, whether a value is right, what is accepted)
-    rules: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-        ("height", side, pixels),
-        ("width", side, pixels),
-        ("resize", lambda value: value in RESIZES, f"one of {', '.join(RESIZES)}"),
-        ("resize_to", *target),
-        ("resample", lambda value: value in RESAMPLES, f"one of {', '.join(RESAMPLES)}"),
-        ("crop", lambda value: isinstance(value, bool), "true or false"),
-        ("pad_to_square", colour, "three whole numbers in 0..255, or null"),
-        ("rescale", positive, f"a number above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}"),
-        (
-            "mean",
-            lambda value: several(value, 3, _is_number),
-            f"three numbers of at most {MAX_NUMBER:g}",
-        ),
-        (
-            "std",
-            lambda value: several(value, 3, positive),
-            f"three numbers above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}",
-        ),
-    )
-    for field, right, accepted in rules:
-        if not right(values[field]):
-            return field, f"{values[field]!r} is not accepted: give {accepted}"
-    if not values["crop"] and values["resize_to"] != (values["height"], values["width"]):
-        return "crop", "false is accepted only if resize is exact, to [height, width]"
-    return None
+    def from_hf_config(  # type: ignore[override]
+        cls, config: Mapping[str, Any]
+    ) -> ImagePreprocessor:
+        """See ``fixed.ImagePreprocessor``."""
+        read = super().from_hf_config(config, (1, 1))
+        assert isinstance(read, cls)
+        return read

@@ -213,6 +213,16 @@ VALID: dict[str, Any] = {
         "rescale": 0.004,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.25, 0.25, 0.25],
+        "grid": [4, 4],
+        "sampling": {
+            "count": 8,
+            "fps": None,
+            "rule": "start",
+            "group": 1,
+            "least": 1,
+            "most": 768,
+        },
+        "video_cls": False,
     },
     "prompt": {
         "opening": "",
@@ -312,6 +322,10 @@ FREE: list[Path] = [
     ("plan", "drops", 0, "recycle"),
     ("plan", "guide"),
     ("preprocessing", "pad_to_square"),
+    *(
+        ("preprocessing", "sampling", entry)
+        for entry in ("count", "fps", "rule", "group", "least", "most")
+    ),
     ("variants",),
     ("language", "dtype"),
 ]

@@ -1,12 +1,12 @@
-"""Which image processors are read and which refused; ``test_preprocess`` compares the results."""
+"""Which image processors are read and which refused; ``test_fixed`` compares the results."""
 
 import json
 
 import pytest
 
 from vtp.errors import ModelNotSupported
-from vtp.runtime.hf_image_config import DEFAULTS, SIGLIP_DEFAULTS
-from vtp.runtime.preprocess import ImagePreprocessor
+from vtp.runtime.preprocessing.fixed import ImagePreprocessor
+from vtp.runtime.preprocessing.hf_image_config import DEFAULTS, SIGLIP_DEFAULTS
 
 
 def test_llava_1_5() -> None:
@@ -19,7 +19,7 @@ def test_llava_1_5() -> None:
         "image_std": [0.26862954, 0.26130258, 0.27577711], "processor_class": "LlavaProcessor",
         "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 336}}"""
     )
-    assert ImagePreprocessor.from_hf_config(config) == ImagePreprocessor(
+    assert ImagePreprocessor.from_hf_config(config, (24, 24)) == ImagePreprocessor(
         height=336,
         width=336,
         resize="shortest_edge",
@@ -29,6 +29,7 @@ def test_llava_1_5() -> None:
         rescale=1 / 255,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+        grid=(24, 24),
     )
 
 
@@ -77,4 +78,4 @@ def test_defaults_are_those_of_transformers(kind: str) -> None:
 )
 def test_what_cannot_be_reproduced_is_refused(config: dict, words: str) -> None:
     with pytest.raises(ModelNotSupported, match=words):
-        ImagePreprocessor.from_hf_config(config)
+        ImagePreprocessor.from_hf_config(config, (24, 24))

@@ -11,8 +11,17 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from vtp.errors import ImageUnreadable, ManifestInvalid
-from vtp.runtime.preprocess import ImagePreprocessor, load_image
+from vtp.errors import (
+    ImageUnreadable,
+    ManifestInvalid,
+    VideoNotSupported,
+    VideoUnreadable,
+)
+from vtp.runtime.images import load_image
+from vtp.runtime.preprocessing import SEPARATOR, read_preprocessor, write_preprocessor
+from vtp.runtime.preprocessing.fixed import ImagePreprocessor
+
+from .pictures import picture
 
 CLIP_336 = {
     "image_processor_type": "CLIPImageProcessor",
@@ -22,6 +31,9 @@ CLIP_336 = {
     "crop_size": {"height": 336, "width": 336},
 }
 SMALL = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+
+LLAVA_PADDED = {"image_processor_type": "LlavaImageProcessor", "do_pad": 1}
+VIDEO_LLAVA = SMALL | {"image_processor_type": "VideoLlavaImageProcessor"}
 
 # (width, height): square, odd, tall, wide, one pixel wide, smaller than the crop
 SIZES = [
@@ -68,13 +80,8 @@ CONFIGS = {
 }
 
 
-def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Noise over a gradient, so that a shift by one pixel or level shows."""
-    noise = np.random.default_rng(width * 1000 + height).integers(0, 100, (height, width, 3))
-    y, x = np.mgrid[:height, :width]
-    slope = np.stack([x * 155 // width, y * 155 // height, (x + y) * 155 // (width + height)], -1)
-    image = Image.fromarray((noise + slope).astype(np.uint8))
-    return Image.merge("RGBA", (*image.split(), image.convert("L"))) if mode == "RGBA" else image
+def read(config: dict) -> ImagePreprocessor:
+    return ImagePreprocessor.from_hf_config(config, (2, 3))
 
 
 def expected(config: dict, images: list[Image.Image]) -> np.ndarray:
@@ -86,9 +93,9 @@ def expected(config: dict, images: list[Image.Image]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_hugging_face(name: str) -> None:
-    preprocess = ImagePreprocessor.from_hf_config(CONFIGS[name])
+    preprocess = read(CONFIGS[name])
     images = [picture(*size) for size in SIZES]
-    found = preprocess(images)
+    found = preprocess.pixels(images)
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     assert found.shape == (len(images), 3, preprocess.height, preprocess.width)
@@ -98,19 +105,17 @@ def test_equals_hugging_face(name: str) -> None:
 @pytest.mark.parametrize("size", [(640, 480), (333, 500), (336, 336), (1201, 300), (100, 90)])
 def test_equals_hugging_face_at_full_size(size: tuple[int, int]) -> None:
     images = [picture(*size)]
-    found = ImagePreprocessor.from_hf_config(CLIP_336)(images)
+    found = read(CLIP_336).pixels(images)
     np.testing.assert_array_equal(found, expected(CLIP_336, images))
 
 
 @pytest.mark.parametrize("config", [SMALL, {"size": 21, "crop_size": 28}], ids=["equal", "larger"])
 def test_llava_padding_equals_hugging_face(config: dict) -> None:
     config = {"do_pad": True, **config}
-    preprocess = ImagePreprocessor.from_hf_config(
-        {"image_processor_type": "LlavaImageProcessor", **config}
-    )
+    preprocess = read({"image_processor_type": "LlavaImageProcessor", **config})
     assert preprocess.pad_to_square == (122, 116, 104)
     images = [picture(*size) for size in SIZES]
-    np.testing.assert_array_equal(preprocess(images), expected(config, images))
+    np.testing.assert_array_equal(preprocess.pixels(images), expected(config, images))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
@@ -124,9 +129,9 @@ def test_all_modes(mode: str) -> None:
         image = source.convert("RGB").quantize(50) if mode == "PA" else source.convert(mode)
         image = image.convert(mode)
     assert image.mode == mode
-    preprocess = ImagePreprocessor.from_hf_config(SMALL)
-    np.testing.assert_array_equal(preprocess([image]), expected(SMALL, [image]))
-    loaded = preprocess([load_image(image)])
+    preprocess = read(SMALL)
+    np.testing.assert_array_equal(preprocess.pixels([image]), expected(SMALL, [image]))
+    loaded = preprocess.pixels([load_image(image)])
     np.testing.assert_array_equal(loaded, expected(SMALL, [hf_load_image(image)]))
 
 
@@ -147,7 +152,7 @@ def test_files_with_transparency_or_orientation(settings: dict) -> None:
     file = io.BytesIO()
     image.save(file, "PNG", **settings)
     reference = expected(SMALL, [hf_load_image(Image.open(file))])
-    found = ImagePreprocessor.from_hf_config(SMALL)([load_image(file.getvalue())])
+    found = read(SMALL).pixels([load_image(file.getvalue())])
     np.testing.assert_array_equal(found, reference)
 
 
@@ -156,21 +161,19 @@ def test_absurdly_narrow_image_is_refused_before_it_grows() -> None:
     for config in (CLIP_336, {"image_processor_type": "LlavaImageProcessor", "do_pad": True}):
         wide = narrow.resize((1, 30_000))
         with pytest.raises(ImageUnreadable, match=r"image 1 \(1 x 30000 pixels\).*too narrow"):
-            ImagePreprocessor.from_hf_config(config)([Image.new("RGB", (9, 9)), wide])
+            read(config).pixels([Image.new("RGB", (9, 9)), wide])
 
 
 def test_view_box() -> None:
-    usual = ImagePreprocessor.from_hf_config(CLIP_336)
+    usual = read(CLIP_336)
     assert usual.view_box(336, 336) == (0, 0, 336, 336)
     assert usual.view_box(672, 336) == (168, 0, 504, 336)
     assert usual.view_box(480, 1280) == pytest.approx((0, 400, 480, 880))
-    padded = ImagePreprocessor.from_hf_config(
-        CLIP_336 | {"image_processor_type": "LlavaImageProcessor", "do_pad": True}
-    )
+    padded = read(CLIP_336 | {"image_processor_type": "LlavaImageProcessor", "do_pad": True})
     assert padded.view_box(600, 300) == pytest.approx((0, -150, 600, 450))
-    larger = ImagePreprocessor.from_hf_config({"size": 100, "crop_size": 150})
+    larger = read({"size": 100, "crop_size": 150})
     assert larger.view_box(50, 50) == pytest.approx((-12.5, -12.5, 62.5, 62.5))
-    stretched = ImagePreprocessor.from_hf_config({"size": [28, 28], "do_center_crop": False})
+    stretched = read({"size": [28, 28], "do_center_crop": False})
     assert stretched.view_box(640, 100) == (0, 0, 640, 100)
 
 
@@ -179,12 +182,12 @@ def test_view_box() -> None:
 def test_view_box_is_what_is_seen(name: str, size: tuple[int, int]) -> None:
     """A ramp tells, by its value in the middle of the output, which place of the image it shows."""
     config = CONFIGS[name] | {"resample": 2, "do_rescale": False, "do_normalize": False}
-    preprocess = ImagePreprocessor.from_hf_config(config)
+    preprocess = read(config)
     for axis in (0, 1):
         places = np.arange(size[axis], dtype=np.float32) * 2
         ramp = np.broadcast_to(places if axis == 0 else places[:, None], size[::-1])
         image = Image.fromarray(np.repeat(ramp[..., None], 3, 2).astype(np.uint8))
-        seen = preprocess([image])[0, 0]
+        seen = preprocess.pixels([image])[0, 0]
         line = seen[seen.shape[0] // 2] if axis == 0 else seen[:, seen.shape[1] // 2]
         start, end = preprocess.view_box(*size)[axis::2]
         middle = len(line) // 2
@@ -193,13 +196,16 @@ def test_view_box_is_what_is_seen(name: str, size: tuple[int, int]) -> None:
 
 
 def test_dict_round_trip() -> None:
-    for config in (*CONFIGS.values(), {"image_processor_type": "LlavaImageProcessor", "do_pad": 1}):
-        preprocess = ImagePreprocessor.from_hf_config(config)
+    for config in (*CONFIGS.values(), LLAVA_PADDED, VIDEO_LLAVA):
+        preprocess = read(config)
         data = json.loads(json.dumps(preprocess.to_dict()))
         assert ImagePreprocessor.from_dict(data) == preprocess
+        assert (
+            read_preprocessor(json.loads(json.dumps(write_preprocessor(preprocess)))) == preprocess
+        )
 
 
-GOOD = ImagePreprocessor.from_hf_config(CLIP_336).to_dict()
+GOOD = read(CLIP_336).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -227,6 +233,12 @@ GOOD = ImagePreprocessor.from_hf_config(CLIP_336).to_dict()
         ({"mean": 0.5}, r"image\.mean"),
         ({"std": [1.0, 0.0, 1.0]}, r"image\.std"),
         ({"std": [1.0, "1", 1.0]}, r"image\.std"),
+        ({"grid": [0, 24]}, r"image\.grid"),
+        ({"grid": 24}, r"image\.grid"),
+        ({"sampling": 8}, r"image\.sampling"),
+        ({"sampling": {"count": 0}}, r"sampling\.count"),
+        ({"sampling": {"frames": 8}}, "unknown entry 'frames'"),
+        ({"video_cls": None}, r"image\.video_cls"),
         ({"colour": 1}, "image: it does not know colour"),
     ],
     ids=str,
@@ -246,6 +258,54 @@ def test_manifest_of_another_shape() -> None:
 
 
 def test_defaults_are_those_of_hugging_face() -> None:
-    preprocess, images = ImagePreprocessor.from_hf_config({}), [picture(300, 250)]
-    np.testing.assert_array_equal(preprocess(images), expected({}, images))
-    assert preprocess([]).shape == (0, 3, 224, 224)
+    preprocess, images = read({}), [picture(300, 250)]
+    np.testing.assert_array_equal(preprocess.pixels(images), expected({}, images))
+    assert preprocess.pixels([]).shape == (0, 3, 224, 224)
+
+
+def test_an_image_is_one_tile() -> None:
+    medium = read(CLIP_336)(picture(672, 336))
+    assert medium.pixels.shape == (1, 3, 336, 336)
+    assert (medium.kind, medium.grid, medium.span) == ("image", (2, 3), 6)
+    assert medium.order.tolist() == medium.offsets[0].tolist() == list(range(6))
+    assert medium.boxes.tolist() == [[168, 0, 504, 336]]
+    assert medium.resample is None
+
+
+def test_frames_of_video_llava_equal_hugging_face() -> None:
+    """Its processor of images; that of videos needs torchvision, and rounds otherwise."""
+    from transformers import VideoLlavaImageProcessor
+
+    preprocess = read(VIDEO_LLAVA)
+    assert preprocess.sampling is not None
+    assert preprocess.sampling.count == 8
+    frames = [picture(57, 31), picture(57, 31).transpose(Image.Transpose.ROTATE_180)]
+    medium = preprocess.video(frames)
+    theirs = VideoLlavaImageProcessor(**SMALL)(frames, return_legacy_image_output=False)
+    np.testing.assert_array_equal(medium.pixels, np.stack(theirs["pixel_values"]))
+    assert medium.kind == "video"
+    # Seven tokens a frame: [CLS] and the grid.
+    assert medium.order.tolist() == list(range(14))
+    assert medium.span == 14
+    assert medium.offsets.tolist() == [list(range(14))]
+    assert SEPARATOR not in medium.order
+    image = preprocess(frames[0])
+    assert image.order.tolist() == list(range(6))
+    np.testing.assert_array_equal(image.pixels[0], medium.pixels[0])
+
+
+def test_videos_that_cannot_be() -> None:
+    with pytest.raises(VideoNotSupported, match="takes no video"):
+        read(SMALL).video([picture(9, 9)])
+    with pytest.raises(VideoUnreadable, match="no frames"):
+        read(VIDEO_LLAVA).video([])
+    with pytest.raises(VideoUnreadable, match=r"several sizes \(5 x 9, 9 x 9 pixels\)"):
+        read(VIDEO_LLAVA).video([picture(9, 9), picture(5, 9)])
+
+
+def test_a_preprocessor_of_an_unknown_kind_is_refused() -> None:
+    for data in ([1], {"height": 1}, {"kind": 1}):
+        with pytest.raises(ManifestInvalid, match="an entry 'kind' is needed"):
+            read_preprocessor(data)
+    with pytest.raises(ManifestInvalid, match=r"preprocess.kind: 'old' is unknown; known: fixed"):
+        read_preprocessor({"kind": "old"})

@@ -1,4 +1,4 @@
-"""Reads the settings of Hugging Face's CLIP, SigLIP and LLaVA image processors.
+"""Reads the settings of Hugging Face's CLIP, SigLIP, LLaVA and Video-LLaVA image processors.
 
 A missing key gets the default of the class; a null does not: as a flag it means off, as another
 setting it is an error where it is needed. Keys that those processors ignore are ignored.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ModelNotSupported
+from ...errors import ModelNotSupported
+from .sampling import Sampling
 
 CLIP_TYPES = (
     "CLIPImageProcessor",
@@ -19,6 +20,9 @@ CLIP_TYPES = (
 )
 SIGLIP_TYPES = ("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil")
 LLAVA_TYPES = ("LlavaImageProcessor", "LlavaImageProcessorFast", "LlavaImageProcessorPil")
+VIDEO_LLAVA_TYPES = ("VideoLlavaImageProcessor",)
+VIDEO_LLAVA_FRAMES = 8
+"""Frames that Video-LLaVA was trained on, and takes where its configuration names no other."""
 
 # Pillow's filter codes.
 RESAMPLE_CODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -59,9 +63,10 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
             of a batch, a limit on the longest edge, or a model input whose size is not fixed.
     """
     kind = config.get("image_processor_type", config.get("feature_extractor_type", CLIP_TYPES[0]))
-    if kind not in CLIP_TYPES + SIGLIP_TYPES + LLAVA_TYPES:
-        accepted = (CLIP_TYPES[0], SIGLIP_TYPES[0], LLAVA_TYPES[0])
+    if kind not in CLIP_TYPES + SIGLIP_TYPES + LLAVA_TYPES + VIDEO_LLAVA_TYPES:
+        accepted = (CLIP_TYPES[0], SIGLIP_TYPES[0], LLAVA_TYPES[0], VIDEO_LLAVA_TYPES[0])
         raise ModelNotSupported(f"image processor {kind!r}", accepted)
+    video = kind in VIDEO_LLAVA_TYPES
     defaults = SIGLIP_DEFAULTS if kind in SIGLIP_TYPES else DEFAULTS
     settings = defaults | {key: config[key] for key in defaults if key in config}
     if config.get("use_square_size") and kind in CLIP_TYPES:
@@ -104,6 +109,8 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "rescale": settings["rescale_factor"] if settings["do_rescale"] else 1.0,
         "mean": _three(settings, "image_mean") if normalize else (0.0, 0.0, 0.0),
         "std": _three(settings, "image_std") if normalize else (1.0, 1.0, 1.0),
+        "sampling": Sampling(count=VIDEO_LLAVA_FRAMES) if video else None,
+        "video_cls": video,
     }
 
 
