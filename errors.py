@@ -115,6 +115,17 @@ class KeepGrows(VtpError, ValueError):
         )
 
 
+class ImagesDiffer(VtpError, ValueError):
+    """A budget for each image, and images with different numbers of tokens."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(
+            f"images of {_listed(sizes)} tokens cannot share one count: this plan keeps a share of "
+            "each image inside the decoder; ask about them one by one, or export with "
+            "--set budget=all"
+        )
+
+
 class AverageOutOfReach(VtpError, ValueError):
     """An average below what the layers before the first drop see."""
 

@@ -34,7 +34,7 @@ def measure(pipeline: Pipeline, capacity: int, repeat: int) -> tuple[str, str]:
     """Prefill of ``PROMPT`` tokens, and one decode step after it."""
     decoder = pipeline.decoder
     cache = decoder.cache(capacity)
-    prompt = splice(decoder, [5] * PROMPT, image_token=-1, images=None)
+    prompt = splice(decoder, [5] * PROMPT, [])
 
     def prefill() -> None:
         cache.stages[0].length = 0

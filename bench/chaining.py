@@ -17,6 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
+from ..runtime.arrange import Arranged
 from ..runtime.layout import Prompt
 from ..runtime.pipeline import Pipeline, load
 from ..runtime.splice import splice
@@ -34,7 +35,10 @@ class _Side:
         embeds = self.pipe.engine.buffer((1, plan.tokens, language.width), "float32")
         random = np.random.default_rng(0)
         embeds.write(random.standard_normal(embeds.shape, dtype=np.float32) * 0.02)
-        self.prompt: Prompt = splice(self.pipe.decoder, tokens, layout.image_token_id, embeds)
+        numbers = np.arange(plan.tokens)
+        image = Arranged(rows=numbers, entries=numbers, offsets=numbers[None], span=plan.tokens)
+        ids = [layout.image_token_id]
+        self.prompt: Prompt = splice(self.pipe.decoder, tokens, ids, [embeds], [image])
 
     def time(self, steps: int) -> tuple[float, float]:
         """Prefill, and decode per token, milliseconds."""

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..runtime.cache import KVCache
 from ..runtime.pipeline import load
+from ..runtime.preprocessing import Medium
 from ..runtime.splice import splice
 from ..runtime.vision import Seen
 
@@ -46,9 +47,9 @@ class Ours:
         self.tokens = self.pipe.text.encode(layout.render_turn(PROMPT, 1, first=True))
         self.image_token = layout.image_token_id
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """Pixel values of an image, ``(1, 3, H, W)`` float32."""
-        return self.manifest.preprocessing([image])
+    def pixels(self, image: Image.Image) -> Medium:
+        """An image, preprocessed."""
+        return self.manifest.preprocessing(image)
 
     def length(self, keep: float) -> int:
         """Tokens in prefill."""
@@ -57,15 +58,16 @@ class Ours:
     def kept(self, keep: float) -> int:
         """Image tokens behind the vision graph."""
         plan = self.manifest.plan
-        return plan.after_vision(plan.counts(keep, 1), 1)
+        return plan.tile_keep(keep, plan.tokens)
 
-    def vision(self, pixels: np.ndarray, keep: float) -> Seen:
+    def vision(self, pixels: Medium, keep: float) -> Seen:
         """Vision graph with selection and projector."""
-        return self.pipe.vision(pixels, self.kept(keep))
+        return self.pipe.vision([pixels], keep)
 
     def prefill(self, seen: Seen) -> tuple[np.ndarray, KVCache]:
         """A fresh cache, splice of the embeddings, language graph; logits ``(vocab,)``."""
-        prompt = splice(self.pipe.decoder, self.tokens, self.image_token, seen.embeds)
+        ids = [self.image_token]
+        prompt = splice(self.pipe.decoder, self.tokens, ids, seen.embeds, seen.arranged())
         cache = self.pipe.decoder.cache(prompt.layout.tokens + self._room)
         return self.pipe.decoder.prefill(prompt, cache).logits, cache
 

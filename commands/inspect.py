@@ -66,7 +66,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "image tokens": f"{costs.average:.1f} of {plan.tokens} a layer in the mean (keep "
         f"{show_keeps(plan.keeps(None))}), " + ("any other at run time" if plan.drops else "fixed"),
         "patch grid": f"{plan.grid[0]} x {plan.grid[1]}",
-        "image size": f"{manifest.preprocessing.width} x {manifest.preprocessing.height}",
+        "preprocessing": manifest.preprocessing.kind,
         "language layers": f"{language.layers}, {language.heads} heads, {language.kv_heads} KV",
         "context": f"{language.context} tokens",
         "KV bytes per token": language.kv_bytes_per_token(),

@@ -222,8 +222,8 @@ def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], targ
     manifest = pipeline.bundle.manifest
     for number, (source, kept) in enumerate(zip(images, result.reached, strict=True), start=1):
         image = load_image(source, max_pixels=pipeline.max_pixels)
-        box = manifest.preprocessing.view_box(*image.size)
+        medium = manifest.preprocessing(image, len(images))
         several = target.with_stem(f"{target.stem}-{number}")
         path = target if len(images) == 1 else several
-        save_overlay(path, image, kept, grid=manifest.plan.grid, box=box)
+        save_overlay(path, image, medium.shown(kept), grid=medium.grid, boxes=medium.boxes)
         print(f"[overlay: {path}]", file=sys.stderr)

@@ -34,10 +34,15 @@ class EagerTarget:
     appends: ClassVar[bool] = False
 
     def vision_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Attention over all tokens."""
-        return _attend(query, key, value, scale, None)
+        """Attention over all tokens, or those of the mask."""
+        return _attend(query, key, value, scale, mask)
 
     def cached_attention(
         self,

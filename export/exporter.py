@@ -18,7 +18,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .. import __version__
 from ..errors import (
     KeepOutOfRange,
-    ModelNotSupported,
     OptionInvalid,
     ParityFailed,
     VerifyFailed,
@@ -177,7 +176,6 @@ class _Export:
             plan = self.recipe.plan(
                 vision, len(language.layers), self.options.keep, self.options.average
             )
-            self._check_size(vision)
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
@@ -185,11 +183,14 @@ class _Export:
                 for graph in self._trace(maker, vision, language, plan, name)
             ]
         embedding = family.embedding_name()
-        self.weights.weight(embedding, self.checkpoint.shape(embedding))
+        separator = family.separator_name()
+        for name in (embedding, separator):
+            if name is not None:
+                self.weights.weight(name, self.checkpoint.shape(name))
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        record = _language_record(language, embedding, self.options.dtype)
+        record = _language_record(language, embedding, separator, self.options.dtype)
         golden, files = self._golden(plan, record)
         manifest = Manifest(
             schema=SCHEMA,
@@ -206,14 +207,6 @@ class _Export:
             golden=golden,
         )
         return self._check(manifest)
-
-    def _check_size(self, vision: VisionParts) -> None:
-        made = (self.opened.preprocessing.height, self.opened.preprocessing.width)
-        if made != vision.image_size:
-            raise ModelNotSupported(
-                f"an image processor that makes {made[0]} x {made[1]} pixels",
-                [f"the {vision.image_size[0]} x {vision.image_size[1]} of the vision tower"],
-            )
 
     def _trace(
         self,
@@ -284,13 +277,13 @@ class _Export:
         image, layout = sample_image(), self.opened.prompt
         image.save(self.folder / "golden.png")
         prompt = Text(self.folder / "tokenizer.json").encode(layout.render_turn(PROMPT, 1, True))
-        pixels = self.opened.preprocessing([image])
+        medium = self.opened.preprocessing(image)
         model = load_torch_model(self.opened.config, self.opened.folder)
         keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
         if plan.keeps(None) != keeps[0]:
             keeps.append(plan.keeps(None))
-        sample = Sample(pixels, prompt, layout.image_token_id)
-        plain = plain_reference(model, sample)
+        sample = Sample(medium, prompt, layout.image_token_id)
+        plain = plain_reference(self.opened.family, model, sample)
         exact = replace(language, dtype="float32")
         staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
         cases: list[Reference] = []
@@ -346,7 +339,9 @@ def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:
     return replace(manifest, golden=replace(manifest.golden, measured=tuple(measured)))
 
 
-def _language_record(language: LanguageParts, embedding: str, dtype: str) -> LanguageRecord:
+def _language_record(
+    language: LanguageParts, embedding: str, separator: str | None, dtype: str
+) -> LanguageRecord:
     config = language.config
     return LanguageRecord(
         layers=len(language.layers),
@@ -359,6 +354,8 @@ def _language_record(language: LanguageParts, embedding: str, dtype: str) -> Lan
         context=language.context,
         embedding=embedding,
         dtype=dtype,
+        position_axes=language.position_axes,
+        separator=separator,
     )
 
 

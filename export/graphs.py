@@ -56,6 +56,7 @@ class _StageEnds:
         target: Target,
     ) -> None:
         width, heads, head_dim = parts.config.hidden_size, parts.kv_heads, parts.head_dim
+        axes = (parts.position_axes,) if parts.sections else ()
         past: Shape = (*dim, heads, "capacity", head_dim)
         present, example = past, (batch, heads, 24, head_dim)
         if target.appends:
@@ -63,11 +64,11 @@ class _StageEnds:
             example = (batch, 24, heads, head_dim)
         self.arguments: dict[str, Any] = {
             "hidden": torch.zeros(batch, 5, width),
-            "position_ids": torch.zeros(batch, 5, dtype=torch.int64),
+            "position_ids": torch.zeros(*axes, batch, 5, dtype=torch.int64),
         }
         self.inputs: dict[str, Shape] = {
             "inputs_embeds" if number == 0 else "hidden_states": (*dim, "tokens", width),
-            "position_ids": (*dim, "tokens"),
+            "position_ids": (*axes, *dim, "tokens"),
         }
         if not target.appends:
             self.arguments["write_index"] = torch.zeros(batch, dtype=torch.int64)
@@ -110,27 +111,38 @@ class GraphMaker:
                 self._buffers[id(tensor)] = (name, values[name])
 
     def vision(
-        self, parts: VisionParts, method: VisionMethod | None, width: int, target: Target
+        self,
+        parts: VisionParts,
+        method: VisionMethod | None,
+        width: int,
+        target: Target,
+        name: str = "vision",
     ) -> TracedGraph:
-        """The vision graph; ``width`` is the language model's."""
+        """A vision graph; ``width`` is the language model's."""
         module = VisionGraph(parts, method, target)
-        height, columns = parts.image_size
-        arguments: dict[str, Any] = {"pixel_values": torch.zeros(2, 3, height, columns)}
-        inputs: dict[str, Shape] = {"pixel_values": ("images", 3, height, columns)}
-        outputs: dict[str, Shape] = {"image_embeds": ("images", parts.tokens, width)}
+        ends = dict(parts.ends())
+        images, tokens = parts.sizes
+        rows = parts.tokens + 1 if parts.keeps_cls else tokens
+        outputs: dict[str, Shape] = {"image_embeds": (images, rows, width)}
         if method is not None:
-            arguments["keep"] = torch.tensor([max(1, parts.tokens // 2)])
-            inputs["keep"] = (1,)
+            ends["keep"] = (torch.tensor([max(1, parts.tokens // 2)]), (1,))
+            kept = "rows" if parts.keeps_cls else "keep"
             outputs = {
-                "image_embeds": ("images", "keep", width),
-                "kept": ("images", "keep"),
-                "scores": ("images", parts.tokens),
+                "image_embeds": (images, kept, width),
+                "kept": (images, kept),
+                "scores": (images, tokens),
             }
             if method.reads_prompt:
-                arguments["prompt_embeds"] = torch.zeros(7, width)
-                inputs["prompt_embeds"] = ("texts", width)
-        model = trace(module, arguments, inputs, outputs, target.opset, "vision")
-        return self._finish("vision", model, module, {}, target)
+                ends["prompt_embeds"] = (torch.zeros(7, width), ("texts", width))
+        model = trace(
+            module,
+            {key: value for key, (value, _) in ends.items()},
+            {key: shape for key, (_, shape) in ends.items()},
+            outputs,
+            target.opset,
+            name,
+        )
+        return self._finish(name, model, module, {}, target)
 
     def language(
         self,
@@ -196,7 +208,9 @@ class GraphMaker:
         inputs = {**ends.inputs, **{key: shape for key, (_, shape) in extra.items()}, **ends.pasts}
         model = trace(module, arguments, inputs, {**outputs, **ends.presents}, target.opset, name)
         tables = parts.rotary_tables()
-        graph = self._finish(name, model, module, tables, target, gapless=gapless)
+        graph = self._finish(
+            name, model, module, tables, target, rotates=not parts.sections, gapless=gapless
+        )
         if target.opset >= FUSED_OPSET:
             norms = 2 * len(module.layers) + (module.norm is not None)
             self._expect(name, graph.model, {"RMSNormalization": norms})
@@ -224,6 +238,7 @@ class GraphMaker:
             fixed["merged"] = (torch.tensor([2]), (1,))
         groups = fixed["image_rows"][0].shape[0]
         size = (1, heads, tokens, parts.head_dim)
+        axes = (parts.position_axes,) if parts.sections else ()
         keys: tuple[Any, Shape] = (
             torch.zeros(1, parts.kv_heads, 24, parts.head_dim, dtype=parts.dtype),
             (1, parts.kv_heads, "capacity", parts.head_dim),
@@ -234,7 +249,10 @@ class GraphMaker:
                 (1, "past", parts.kv_heads, parts.head_dim),
             )
         optional: dict[str, tuple[Any, Shape]] = {
-            "position_ids": (torch.arange(tokens)[None], (1, "tokens")),
+            "position_ids": (
+                torch.arange(tokens).expand(*axes, 1, -1),
+                (*axes, 1, "tokens"),
+            ),
             "write_index": (torch.zeros(1, dtype=torch.int64), (1,)),
             "key_cache": keys,
             "query": (torch.zeros(1, heads, 1, parts.head_dim), (1, heads, 1, parts.head_dim)),
@@ -259,7 +277,7 @@ class GraphMaker:
         )
         rotates = any("rotary" in key for key, _ in module.named_buffers())
         tables = parts.rotary_tables() if rotates else {}
-        fuses = isinstance(module.score, NextLayerAttention)
+        fuses = isinstance(module.score, NextLayerAttention) and not parts.sections
         return self._finish(name, model, module, tables, target, rotates=fuses)
 
     def raters(self, parts: LanguageParts, target: Target) -> TracedGraph:

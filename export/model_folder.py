@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelFileMissing, ModelNotSupported
-from ..runtime.preprocess import ImagePreprocessor
 from ..runtime.prompt import PromptLayout
 from .families import make_family
 from .prompt_layout import prompt_layout
@@ -40,7 +39,7 @@ class ModelFolder:
                 "save the tokenizer with transformers (AutoTokenizer...save_pretrained) first",
             )
         self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
-        self.preprocessing = ImagePreprocessor.from_hf_config(self._image_config())
+        self.preprocessing = self.family.preprocessing(self.config, self._image_config())
         self.prompt = self._prompt()
 
     def save_tokenizer(self, path: Path) -> None:

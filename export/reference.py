@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 from ..errors import ParityFailed
 from ..runtime.keep import Keep
+from ..runtime.preprocessing.base import Medium
+from .families.base import Family
 
 PROMPT = "What is in the picture?"
 STEPS = 12
@@ -38,8 +40,8 @@ def sample_image() -> Image.Image:
 class Sample:
     """What is asked."""
 
-    pixel_values: np.ndarray
-    """``(1, 3, H, W)`` float32."""
+    medium: Medium
+    """The picture, preprocessed."""
     prompt: list[int]
     """Token ids with one ``image_token``."""
     image_token: int
@@ -51,11 +53,13 @@ class Reference:
 
     keep: tuple[Keep, ...]
     scores: np.ndarray | None
-    """``(1, tokens)`` float32 of the vision graph."""
+    """``(tiles, tokens)`` float32 of the vision graph."""
     kept: np.ndarray
-    """``(1, kept)`` int64."""
+    """``(tiles, kept)`` int64."""
     image_embeds: np.ndarray
-    """``(1, kept, width)``."""
+    """``(tiles, kept, width)``."""
+    read: np.ndarray
+    """``(n, width)``: the image tokens as the prompt reads them."""
     logits: np.ndarray
     """``(steps, vocab)``: after the prompt, then after each greedy token but the last."""
     tokens: tuple[int, ...]
@@ -80,36 +84,56 @@ def load_torch_model(config: Any, folder: Path) -> Any:
     ).eval()
 
 
+@dataclass(frozen=True)
+class Plain:
+    """What the Hugging Face model itself makes of the sample."""
+
+    read: np.ndarray
+    """``(n, width)``: all image tokens as the prompt reads them."""
+    logits: np.ndarray
+    """``(steps, vocab)``."""
+
+
 @torch.no_grad()
-def plain_reference(model: Any, sample: Sample) -> Reference:
+def plain_reference(family: Family, model: Any, sample: Sample) -> Plain:
     """Run the Hugging Face model as it is, with every image token.
 
     Args:
+        family: of the model.
         model: from ``load_torch_model``.
         sample: what is asked.
     """
-    pixels = torch.from_numpy(sample.pixel_values)
-    embeds = model.get_image_features(pixel_values=pixels).pooler_output[0][None]
+    medium = sample.medium
+    embeds = family.image_features(model, medium)
     place = sample.prompt.index(sample.image_token)
     table = model.get_input_embeddings()
     before = torch.tensor([sample.prompt[:place]])
     after = torch.tensor([sample.prompt[place + 1 :]])
-    inputs = torch.cat((table(before), embeds, table(after)), dim=1)
-    logits, tokens = _greedy(model, inputs)
-    kept = np.arange(embeds.shape[1])[None]
-    return Reference((), None, kept, embeds.numpy(), logits, tokens)
+    inputs = torch.cat((table(before), embeds[None], table(after)), dim=1)
+    axes = len(medium.offsets)
+    texts = len(sample.prompt) - place - 1
+    numbers = [
+        np.tile(np.arange(place), (axes, 1)),
+        place + medium.offsets,
+        np.tile(place + medium.span + np.arange(texts), (axes, 1)),
+    ]
+    logits = _greedy(model, inputs, np.concatenate(numbers, axis=1))
+    return Plain(embeds.numpy(), logits)
 
 
-def check_unpruned(staged: Reference, plain: Reference, tolerance: float) -> None:
+def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:
     """Compare the model cut into pieces, dropping nothing, with the whole one.
 
     Raises:
         ParityFailed: the pieces do not add up to the model.
     """
     for graph, got, want in (
-        ("vision", staged.image_embeds, plain.image_embeds),
+        ("vision", staged.read, plain.read),
         ("language", staged.logits, plain.logits),
     ):
+        if got.shape != want.shape:
+            measured = f"cut at the plan's places, PyTorch gives {got.shape}"
+            raise ParityFailed(graph, measured, str(want.shape))
         difference = float(np.abs(got - want).max())
         limit = tolerance * float(np.abs(want).max())
         if not difference <= limit:
@@ -117,19 +141,25 @@ def check_unpruned(staged: Reference, plain: Reference, tolerance: float) -> Non
             raise ParityFailed(graph, measured, f"{limit:.3g}")
 
 
-def _greedy(model: Any, inputs: torch.Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
+def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray) -> np.ndarray:
+    """Logits ``(steps, vocab)``; ``positions (axes, tokens)`` of the prompt."""
     rows: list[torch.Tensor] = []
-    tokens: list[int] = []
     cache = None
+    numbers = torch.from_numpy(positions)
     for _ in range(STEPS):
         out = model.model.language_model(
-            inputs_embeds=inputs, past_key_values=cache, use_cache=True
+            inputs_embeds=inputs,
+            # (axes, 1, tokens) with M-RoPE, else (1, tokens).
+            position_ids=numbers[:, None] if len(numbers) > 1 else numbers,
+            past_key_values=cache,
+            use_cache=True,
         )
         cache = out.past_key_values
         rows.append(model.lm_head(out.last_hidden_state[:, -1])[0])
-        tokens.append(int(rows[-1].argmax()))
-        inputs = model.get_input_embeddings()(torch.tensor([tokens[-1:]]))
-    return torch.stack(rows).numpy(), tuple(tokens)
+        token = int(rows[-1].argmax())
+        inputs = model.get_input_embeddings()(torch.tensor([[token]]))
+        numbers = numbers.amax() + torch.ones((len(numbers), 1), dtype=torch.int64)
+    return torch.stack(rows).numpy()
 
 
 def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:

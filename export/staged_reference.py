@@ -15,7 +15,7 @@ from ..runtime.manifest import LanguageRecord
 from ..runtime.plan import Plan
 from ..runtime.splice import splice
 from ..runtime.verify import stand_in_scores
-from ..runtime.vision import Vision
+from ..runtime.vision import Vision, extent_of
 from .attention import use_traced_attention
 from .drop import DropGraph
 from .eager import EagerTarget
@@ -51,32 +51,33 @@ class StagedReference:
         engine, target = EagerEngine(), EagerTarget()
         parts, decoder = family.vision(model), family.language(model)
         vision = VisionGraph(parts, recipe.vision, target)
-        takes: tuple[str, ...] = ("pixel_values",)
+        takes: tuple[str, ...] = tuple(parts.ends())
         if recipe.vision is not None:
             takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
         looking = EagerGraph(vision, takes, ("image_embeds", "kept", "scores"))
-        self.vision = Vision(engine, plan, language.width, looking)
+        self.vision = Vision(engine, plan, language.width, {"image": looking})
         table = model.get_input_embeddings().weight.detach().numpy()
         graphs = _graphs(plan, decoder, target)
-        self.decoder = Decoder(engine, plan, language, table, graphs)
+        row = family.separator(model)
+        row = None if row is None else row.detach().numpy()
+        self.decoder = Decoder(engine, plan, language, table, graphs, separator=row)
         self.engine = engine
 
     @torch.no_grad()
     def run(self, sample: Sample, keep: tuple[Keep, ...]) -> Reference:
         """Greedy answer of ``STEPS`` tokens with these keeps."""
-        plan = self._plan
-        counts = plan.counts(keep, 1)
-        count = plan.after_vision(counts, 1)
+        plan, extent = self._plan, extent_of([sample.medium])
         prompt_ids = np.array([token for token in sample.prompt if token != sample.image_token])
         embeds = self.decoder.embed(prompt_ids)
-        seen = self.vision(sample.pixel_values, count, embeds)
+        seen = self.vision([sample.medium], keep, embeds)
         prompt = splice(
-            self.decoder, list(sample.prompt), sample.image_token, seen.embeds, seen.kept
+            self.decoder, sample.prompt, [sample.image_token], seen.embeds, seen.arranged()
         )
+        counts = plan.counts(keep, extent, len(prompt.layout.image_rows))
         cache = self.decoder.cache(prompt.layout.tokens + STEPS)
-        given = {"guide": stand_in_scores(plan.tokens)}
+        given = {"guide": [stand_in_scores(extent.total)]}
         if seen.scores is not None:
-            given["vision"] = seen.scores
+            given["vision"] = seen.given()
         read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
         rows, tokens = [read.logits.copy()], [int(read.logits.argmax())]
         loop = self.decoder.decode(cache)
@@ -90,13 +91,14 @@ class StagedReference:
             received = read_prompt(self.decoder, prompt, apart, include)[1]
         return Reference(
             keep=keep,
-            scores=seen.scores,
-            kept=seen.kept,
-            image_embeds=seen.embeds.read(),
+            scores=None if seen.scores is None else np.stack(seen.scores),
+            kept=np.stack(seen.kept),
+            image_embeds=np.concatenate([part.read() for part in seen.embeds]),
+            read=prompt.embeds.read()[0, prompt.layout.image_rows].copy(),
             logits=np.stack(rows),
             tokens=tuple(tokens),
             received=received,
-            drops=tuple((d.scores, d.left.patches) for d in read.drops),
+            drops=tuple((d.scores, d.left.entries) for d in read.drops),
         )
 
 

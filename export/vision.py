@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
+from .attention import attention_by
 from .families.base import VisionParts
 from .methods.base import TowerView, VisionMethod
 from .targets.base import Target
@@ -19,29 +22,39 @@ class TowerRun(TowerView):
     def __init__(self, parts: VisionParts, target: Target) -> None:
         self.has_cls = parts.has_cls
         self.depth = len(parts.layers)
-        self.grid = parts.grid
-        self._projector = parts.projector
+        self._parts = parts
         self._target = target
         self._first = int(parts.has_cls)
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
         self._hidden: torch.Tensor
+        self._mask: torch.Tensor | None = None
         self._prompt: torch.Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self._parts.grid
 
     def run(
         self,
-        parts: VisionParts,
         pixel_values: torch.Tensor,
-        keep: torch.Tensor,
+        inputs: Mapping[str, torch.Tensor],
+        keep: torch.Tensor | None,
         prompt: torch.Tensor | None,
     ) -> None:
         """Run the tower; the attention of every layer passes through ``attend``."""
-        hidden = parts.embeddings(pixel_values)
-        for layer in parts.layers:
-            hidden = layer(hidden, attention_mask=None, vtp=self)
+        parts = self._parts
+        hidden, arguments = parts.embed(pixel_values, inputs)
+        with attention_by(self):
+            for number, layer in enumerate(parts.layers):
+                self._mask = parts.mask(number, inputs)
+                hidden = layer(hidden, **arguments)
+        hidden = parts.behind(hidden)
         self._hidden, self._prompt = hidden, prompt
-        self.features = hidden[:, self._first :]
-        self.keep = keep
+        features = hidden[:, self._first :]
+        self.features = features if parts.merge is None else parts.merge.features(features)
+        if keep is not None:
+            self.keep = keep
 
     def attend(
         self,
@@ -54,7 +67,7 @@ class TowerRun(TowerView):
         """Fused attention; query and key are noted for those who score by them."""
         self._queries.append(query * scale)
         self._keys.append(key)
-        return self._target.vision_attention(query, key, value, scale)
+        return self._target.vision_attention(query, key, value, scale, self._mask)
 
     def cls_feature(self) -> torch.Tensor:
         return self._hidden[:, : self._first]
@@ -62,18 +75,25 @@ class TowerRun(TowerView):
     def cls_attention(self, layer: int = -1) -> torch.Tensor:
         query, key = self._queries[layer][:, :, :1], self._keys[layer]
         logits = torch.matmul(query, key.transpose(2, 3)).float()
-        return torch.softmax(logits, dim=-1)[:, :, 0, 1:]
+        return self._of_tokens(torch.softmax(logits, dim=-1)[:, :, 0, 1:])
 
     def received_attention(self, layer: int = -1) -> torch.Tensor:
+        layer = self._parts.score_layer(layer)
         query, key = self._queries[layer][:, :, self._first :], self._keys[layer]
         logits = torch.matmul(query, key.transpose(2, 3)).float()
-        return torch.softmax(logits, dim=-1).mean(dim=2)[:, :, self._first :]
+        return self._of_tokens(torch.softmax(logits, dim=-1).mean(dim=2)[:, :, self._first :])
 
     def keys(self, layer: int = -1) -> torch.Tensor:
-        return self._keys[layer][:, :, self._first :].mean(dim=1)
+        keys = self._keys[self._parts.score_layer(layer)][:, :, self._first :].mean(dim=1)
+        return self._of_tokens(keys.transpose(1, 2)).transpose(1, 2)
+
+    def _of_tokens(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers of patches ``(..., patches)`` -> of image tokens ``(..., tokens)``."""
+        merge = self._parts.merge
+        return values if merge is None else merge.scores(values)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self._projector(features)
+        projected: torch.Tensor = self._parts.projector(features)
         return projected
 
     def prompt_embeds(self) -> torch.Tensor:
@@ -93,9 +113,7 @@ class VisionGraph(nn.Module):
 
     def __init__(self, parts: VisionParts, method: VisionMethod | None, target: Target) -> None:
         super().__init__()
-        self.embeddings = parts.embeddings
-        self.layers = parts.layers
-        self.projector = parts.projector
+        self.tower = nn.ModuleList(parts.modules())
         self._parts = [parts]  # in a list, so that its modules are not registered twice
         self._method = method
         self._target = target
@@ -105,12 +123,21 @@ class VisionGraph(nn.Module):
         pixel_values: torch.Tensor,
         keep: torch.Tensor | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        patch_positions: torch.Tensor | None = None,
+        windows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         parts = self._parts[0]
         tower = TowerRun(parts, self._target)
+        given = {"patch_positions": patch_positions, "windows": windows}
+        inputs = {name: value for name, value in given.items() if value is not None}
         # Between graphs all is float32.
-        tower.run(parts, pixel_values.to(parts.dtype), keep, prompt_embeds)
+        tower.run(pixel_values.to(parts.dtype), inputs, keep, prompt_embeds)
         if self._method is None:
-            return (self.projector(tower.features).float(),)
-        embeds, *others = self._method.select(tower)
-        return (embeds.float(), *others)
+            embeds = parts.projector(tower.features).float()
+            lead = [parts.projector(tower.cls_feature()).float()] if parts.keeps_cls else []
+            return (torch.cat((*lead, embeds), dim=1),)
+        embeds, kept, scores = self._method.select(tower)
+        if parts.keeps_cls:
+            embeds = torch.cat((parts.projector(tower.cls_feature()), embeds), dim=1)
+            kept = torch.cat((torch.full_like(kept[:, :1], -1), kept), dim=1)
+        return embeds.float(), kept, scores

@@ -10,7 +10,9 @@ from .cache import KVCache
 from .cost import Cost
 from .decoder import Prefilled
 from .guide import Guidance, Guide
+from .layout import Layout
 from .loaded import LoadedBundle
+from .plan import Extent
 from .result import GuideResult, Result, StageResult, Timings
 from .sampling import Sampler
 from .vision import Seen
@@ -36,14 +38,15 @@ class Turn:
     """Most tokens of the answer."""
     seen: Seen | None
     """What the vision graph made of this turn's images."""
+    layout: Layout
+    """What the decoder read first."""
     prefilled: Prefilled
     """What the decoder made of it."""
-    images: int
+    extent: Extent
+    """This turn's images before anything was dropped."""
     guide: GuideResult | None
     cost: Cost
     """By the plan."""
-    read: int
-    """Tokens read in prefill."""
     preprocess_ms: float
     vision_ms: float
     prefill_ms: float
@@ -128,18 +131,17 @@ class Answer(Iterator[str]):
 
     def _make_result(self) -> Result:
         turn, seen = self._turn, self._turn.seen
-        kept = seen.embeds.shape[1] if seen else 0
         return Result(
             text=self._loaded.text.decode(self._tokens),
             tokens=tuple(self._tokens),
             finished="eos" if self._tokens[-1] in self._eos else "length",
-            kept=tuple(seen.kept) if seen else (),
+            kept=turn.layout.kept_of_images(),
             stages=_stages(turn),
             average_tokens=turn.cost.average,
-            scores=tuple(seen.scores) if seen and seen.scores is not None else (),
-            prompt_tokens=turn.read,
-            image_tokens=kept * turn.images,
-            image_tokens_before=self._loaded.bundle.manifest.plan.tokens * turn.images,
+            scores=tuple(seen.given()) if seen and seen.scores is not None else (),
+            prompt_tokens=turn.layout.tokens,
+            image_tokens=len(turn.layout.image_rows),
+            image_tokens_before=turn.extent.total,
             cache_tokens=self._cache.length,
             cache_bytes=self._cache.nbytes,
             guide=turn.guide,
@@ -157,14 +159,15 @@ class Answer(Iterator[str]):
 class EarlyAnswer(Answer):
     """The answer of a guide that is sure: nothing more is generated."""
 
-    def __init__(self, guide: Guide, guidance: Guidance, report: GuideResult, images: int) -> None:
+    def __init__(self, guide: Guide, guidance: Guidance, report: GuideResult) -> None:
         self._guide = guide
         self._guidance = guidance
-        self._result = self._early(report, images)
+        self._result = self._early(report)
         self._pieces = iter([self._result.text] if self._result.text else [])
 
-    def _early(self, report: GuideResult, images: int) -> Result:
-        said, tokens = self._guidance, self._guide.tokens_per_image * images
+    def _early(self, report: GuideResult) -> Result:
+        said = self._guidance
+        tokens = sum(len(scores) for scores in said.scores)
         return Result(
             text=report.text,
             tokens=said.tokens,

@@ -175,6 +175,20 @@ class Bundle:
             raise BundleCorrupted(weights, f"has an embedding table of shape {table.shape}")
         return table
 
+    def separator_row(self) -> np.ndarray | None:
+        """Row ``(width,)`` between image tokens, of models that have one.
+
+        Raises:
+            BundleCorrupted: it is not there or has another shape than the manifest says.
+        """
+        language, weights = self.manifest.language, self.manifest.weights.file
+        if language.separator is None:
+            return None
+        row = TensorFile(self.file(weights)).tensor(language.separator)
+        if row.shape != (language.width,):
+            raise BundleCorrupted(weights, f"has a separator of shape {row.shape}")
+        return row
+
 
 def sha256_of(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""

@@ -23,10 +23,12 @@ from .guide import Guidance, Guide, guide_bundle_missing
 from .images import load_image
 from .keep import Keep, Keeps
 from .loaded import LoadedBundle
+from .plan import Extent
+from .preprocessing.base import Medium
 from .result import GuideResult, Result
 from .sampling import Sampler
 from .splice import splice
-from .vision import Seen
+from .vision import Seen, extent_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Chat:
         prompt: str,
         image: Any = None,
         settings: Settings | None = None,
-        scores: Mapping[str, np.ndarray] | None = None,
+        scores: Mapping[str, Sequence[np.ndarray]] | None = None,
     ) -> Answer:
         """Ask; iterate over the text as it comes, then read ``.result``.
 
@@ -86,7 +88,8 @@ class Chat:
             prompt: the question.
             image: images of this turn, or None.
             settings: how to answer.
-            scores: ``(images, tokens)`` float32 for drops ranked from elsewhere, by score name.
+            scores: for each image ``(tokens,)`` float32 for drops ranked from elsewhere, by the
+                name of the score.
         """
         started = perf_counter()
         settings = settings or Settings()
@@ -98,38 +101,41 @@ class Chat:
                 raise KeepOutOfRange(f"{keep} with average {settings.average}")
             keep = manifest.plan.keeps_for_average(settings.average)
         images = _images(image, loaded.max_pixels)
-        counts = manifest.plan.counts(keep, len(images))
-        loaded.check_request(counts, len(images))
         tokens = self._tokens(prompt, len(images))
         places = tokens.count(manifest.prompt.image_token_id)
         if places != len(images):
             raise ImageCountMismatch(places, len(images), manifest.prompt.image_token)
+        manifest.plan.keeps(keep)
+        loading = perf_counter()
+        media = [manifest.preprocessing(one, len(images)) for one in images]
+        preprocessed = perf_counter()
 
-        text = len(tokens) - places
-        seen_by_stage = manifest.plan.tokens_of_stages(counts, len(images))
-        cache, new = self._room(text, len(images), seen_by_stage, settings.max_new_tokens)
-        guidance, report = self._ask_guide(prompt, images, counts, settings, scores)
+        extent, text = extent_of(media), len(tokens) - places
+        counts = manifest.plan.counts(keep, extent)
+        loaded.check_request(counts, extent)
+        seen_by_stage = manifest.plan.tokens_of_stages(counts, extent)
+        cache, new = self._room(text, media, seen_by_stage, settings.max_new_tokens)
+        guidance, report = self._ask_guide(prompt, images, (counts, extent), settings, scores)
         if guidance is not None and report is not None and report.exited:
             assert self._guide is not None
-            return EarlyAnswer(self._guide, guidance, report, len(images))
+            return EarlyAnswer(self._guide, guidance, report)
         guided = perf_counter()
-        pixels = manifest.preprocessing(images) if images else None
-        preprocessed = perf_counter()
-        seen = self._look(pixels, counts, tokens)
+        seen = self._look(media, keep, tokens)
         looked = perf_counter()
         turn_tokens = splice(
             loaded.decoder,
             tokens,
-            manifest.prompt.image_token_id,
-            seen.embeds if seen else None,
-            seen.kept if seen else None,
+            [manifest.prompt.image_token_id],
+            seen.embeds if seen else (),
+            seen.arranged() if seen else (),
             start=cache.position,
         )
         given = dict(scores or {})
         if guidance is not None:
             given["guide"] = guidance.scores
         if seen is not None and seen.scores is not None:
-            given["vision"] = seen.scores
+            given["vision"] = seen.given()
+        counts = manifest.plan.counts(keep, extent, sum(turn_tokens.layout.sizes))
         prefilled = loaded.decoder.prefill(
             turn_tokens, cache, manifest.plan.in_decoder(counts), given
         )
@@ -141,13 +147,13 @@ class Chat:
             first=first,
             limit=new,
             seen=seen,
+            layout=turn_tokens.layout,
             prefilled=prefilled,
-            images=len(images),
+            extent=extent,
             guide=report,
-            read=turn_tokens.layout.tokens,
-            cost=cost(manifest.plan, manifest.language, counts, len(images), text, new - 1),
-            preprocess_ms=(preprocessed - guided) * 1e3,
-            vision_ms=(looked - preprocessed) * 1e3,
+            cost=cost(manifest.plan, manifest.language, counts, extent, text, new - 1),
+            preprocess_ms=(preprocessed - loading) * 1e3,
+            vision_ms=(looked - guided) * 1e3,
             prefill_ms=(filled - looked) * 1e3,
             ttft_ms=(perf_counter() - started) * 1e3,
         )
@@ -166,9 +172,9 @@ class Chat:
         self,
         prompt: str,
         images: Sequence[Any],
-        counts: Sequence[int],
+        asked: tuple[Sequence[int], Extent],
         settings: Settings,
-        scores: Mapping[str, np.ndarray] | None,
+        scores: Mapping[str, Sequence[np.ndarray]] | None,
     ) -> tuple[Guidance | None, GuideResult | None]:
         """What the guide says, where there is one; nothing large has run yet."""
         threshold = settings.exit_threshold
@@ -178,7 +184,8 @@ class Chat:
             plan = self._loaded.bundle.manifest.plan
             if threshold is not None:
                 raise GuideMissing("an exit threshold needs a guide (--guide DIR, guide=...)")
-            drops = min(counts, default=0) < plan.tokens * len(images)
+            counts, extent = asked
+            drops = min(counts, default=0) < extent.total
             if plan.needs_guide and drops and "guide" not in (scores or {}):
                 raise guide_bundle_missing(self._loaded.bundle)
             return None, None
@@ -198,21 +205,21 @@ class Chat:
         )
         return said, report
 
-    def _look(
-        self, pixels: np.ndarray | None, counts: Sequence[int], tokens: list[int]
-    ) -> Seen | None:
-        if pixels is None:
+    def _look(self, media: Sequence[Medium], keep: Keeps | None, tokens: list[int]) -> Seen | None:
+        if not media:
             return None
-        loaded, plan = self._loaded, self._loaded.bundle.manifest.plan
-        keep = plan.after_vision(counts, len(pixels))
-        prompt = None
+        loaded, prompt = self._loaded, None
         if loaded.vision.reads_prompt:
             image_token = loaded.bundle.manifest.prompt.image_token_id
             prompt = loaded.decoder.embed(np.array([t for t in tokens if t != image_token]))
-        return loaded.vision(pixels, keep, prompt)
+        return loaded.vision(media, keep, prompt)
 
     def _room(
-        self, text: int, images: int, image_tokens: Sequence[int], max_new_tokens: int | None
+        self,
+        text: int,
+        media: Sequence[Medium],
+        image_tokens: Sequence[int],
+        max_new_tokens: int | None,
     ) -> tuple[KVCache, int]:
         """The cache, with room for this turn, and how many tokens may be generated."""
         manifest = self._loaded.bundle.manifest
@@ -226,7 +233,7 @@ class Chat:
         # Where numbers are those of all tokens, they run ahead of the rows.
         numbered = (self._cache.position if self._cache else 0) + read
         if manifest.plan.positions == "original":
-            numbered += manifest.plan.tokens * images - image_tokens[0]
+            numbered += sum(medium.span for medium in media) - image_tokens[0]
         free = min(limit - used - read, context - numbered)
         new = max_new_tokens or max(1, min(manifest.generation.max_new_tokens, free))
         if new > free:

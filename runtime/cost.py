@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .manifest import LanguageRecord
-from .plan import Plan
+from .plan import Extent, Plan
 
 FLOPS_FORMULA = "per layer 2(2nda + 2ndk + 2nna + 3ndm)"
 """A multiply-add counts twice; n tokens, d width, a = heads x head size, k = KV heads x head size,
@@ -54,7 +54,7 @@ def cost(
     plan: Plan,
     language: LanguageRecord,
     counts: Sequence[int],
-    images: int,
+    images: int | Extent,
     text: int = 0,
     new: int = 0,
 ) -> Cost:
@@ -64,10 +64,11 @@ def cost(
         plan: stages and drops.
         language: sizes.
         counts: image tokens left after each drop, as from ``Plan.counts``.
-        images: images of the turn.
+        images: images of the turn, as for ``Plan.counts``.
         text: text tokens of the turn.
         new: places in the cache for generated tokens.
     """
+    number = images if isinstance(images, int) else images.images
     per_layer = language.kv_bytes_per_token() // language.layers
     stages = tuple(
         StageCost(
@@ -82,7 +83,7 @@ def cost(
     )
     return Cost(
         stages=stages,
-        average=plan.average(counts, images) * images,
+        average=plan.average(counts, images) * number,
         flops=sum(stage.flops for stage in stages),
         kv_bytes=sum(stage.kv_bytes for stage in stages),
     )

@@ -238,12 +238,10 @@ class DeviceBuffer(Buffer):
         packed = np.ascontiguousarray(rows, self.dtype)
         self._memory.to_device(self.address + at * self._row_bytes, packed)
 
-    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
+    def copy_rows(self, at: int, source: Buffer, start: int, count: int) -> None:
         assert isinstance(source, DeviceBuffer)
-        nbytes = source.shape[1] * self._row_bytes
-        self._memory.copy(
-            self.address + at * self._row_bytes, source.address + item * nbytes, nbytes
-        )
+        size = self._row_bytes
+        self._memory.copy(self.address + at * size, source.address + start * size, count * size)
 
     @property
     def _row_bytes(self) -> int:

@@ -45,6 +45,7 @@ class Decoder:
         table: embedding table ``(vocab, width)``.
         graphs: the graphs by name, loaded by ``engine``: ``language.N``, ``drop.N``, ``raters``.
         capacities: rows that each stage's cache has, where the graphs take no other number.
+        separator: row ``(width,)`` between image tokens, of models that have one.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Decoder:
         table: np.ndarray,
         graphs: Mapping[str, Graph],
         capacities: Sequence[int] | None = None,
+        separator: np.ndarray | None = None,
     ) -> None:
         self.engine = engine
         self.plan = plan
@@ -66,6 +68,7 @@ class Decoder:
         self._drops = [graphs[f"drop.{number}"] for number in range(1, len(self.stages))]
         self._raters = graphs.get("raters")
         self._capacities = capacities
+        self._separator = separator
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``.
@@ -81,6 +84,19 @@ class Decoder:
                 f"gives token {tokens.max()}, but the model knows {self.language.vocab}",
             ) from None
         return rows
+
+    @property
+    def separator(self) -> np.ndarray:
+        """Row ``(width,)`` float32 between image tokens.
+
+        Raises:
+            BundleCorrupted: the model has none.
+        """
+        if self._separator is None:
+            raise BundleCorrupted(
+                "manifest.json", "separates image tokens, but names no row for it"
+            )
+        return np.asarray(self._separator, dtype=np.float32)
 
     def cache(self, capacities: Sequence[int] | int) -> KVCache:
         """A new cache; one capacity for each stage, or one for all.
@@ -102,7 +118,7 @@ class Decoder:
         prompt: Prompt,
         cache: KVCache,
         counts: Sequence[int] | None = None,
-        given: Mapping[str, np.ndarray] | None = None,
+        given: Mapping[str, Sequence[np.ndarray]] | None = None,
     ) -> Prefilled:
         """Append a turn to the cache.
 
@@ -111,8 +127,8 @@ class Decoder:
             cache: what was read before.
             counts: image tokens left after each drop inside the decoder, over all images of the
                 turn; None drops none.
-            given: scores ``(images, tokens of an image)`` float32 for drops that are ranked from
-                elsewhere, by the name of the score.
+            given: for each image scores ``(n,)`` float32, in the order of its unpruned sequence,
+                for drops that are ranked from elsewhere, by the name of the score.
         """
         layout, hidden = prompt.layout, prompt.embeds
         weights = self._rate(prompt) if self._raters is not None and counts else None
@@ -162,7 +178,9 @@ class Decoder:
         arriving = len(layout.image_rows)
         renumber = start if self.plan.positions == "compact-per-stage" else None
         if count >= arriving:
-            numbers = layout.positions if renumber is None else renumber + np.arange(layout.tokens)
+            numbers = layout.positions
+            if renumber is not None:
+                numbers = layout.renumbered(renumber, layout.tokens)
             return hidden, Dropped(drop, layout, replace(layout, positions=numbers), None)
         groups, engine = layout.groups(drop.budget), self.engine
         keep, merged = count // groups, drop.merged(arriving - count)
@@ -200,7 +218,7 @@ class Decoder:
         layout = reads.layout
         weights = reads.rater_weights
         values: dict[str, Callable[[], np.ndarray]] = {
-            "position_ids": lambda: layout.positions[None],
+            "position_ids": lambda: self.numbers(layout.positions),
             # The stage has run: its cache holds this prefill already.
             "write_index": lambda: np.array([reads.cache.length - layout.tokens]),
             "rater_rows": lambda: layout.rows_behind,
@@ -210,6 +228,19 @@ class Decoder:
             "given_scores": lambda: reads.scores_given(drop.score, groups),
         }
         return self.filled(values[name]())
+
+    def numbered(self, tokens: int) -> tuple[int, ...]:
+        """Shape of the position ids of one sequence, as the graphs take them."""
+        axes = self.language.position_axes
+        return (1, tokens) if axes == 1 else (axes, 1, tokens)
+
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
+        """``(axes, tokens)`` in that shape."""
+        return positions.reshape(self.numbered(positions.shape[1]))
+
+    def same(self, positions: np.ndarray) -> np.ndarray:
+        """``(tokens,)`` for every axis: ``(axes, tokens)``."""
+        return np.tile(positions, (self.language.position_axes, 1))
 
     def filled(self, values: np.ndarray) -> Buffer:
         """A buffer with these values, as int64 or float32."""
@@ -226,16 +257,17 @@ class _Reads:
     outputs: Mapping[str, Buffer]
     cache: StageCache
     layout: Layout
-    given: Mapping[str, np.ndarray]
+    given: Mapping[str, Sequence[np.ndarray]]
     rater_weights: np.ndarray | None
 
     def scores_given(self, name: str, groups: int) -> np.ndarray:
-        """``(groups, candidates)``: of the tokens that arrive, picked from scores of all
-        patches."""
-        scores, layout = self.given[name], self.layout
-        # A merged token stands for no patch: it comes last.
-        picked = scores[np.maximum(layout.images, 0), np.maximum(layout.patches, 0)]
-        found: np.ndarray = np.where(layout.patches < 0, np.finfo(np.float32).min, picked)
+        """``(groups, candidates)``: of the tokens that arrive, picked from scores of all."""
+        layout = self.layout
+        # A merged token stands for no place: it comes last.
+        found = np.full(len(layout.image_rows), np.finfo(np.float32).min, np.float32)
+        for image, scores in enumerate(self.given[name]):
+            own = (layout.images == image) & (layout.entries >= 0)
+            found[own] = scores[layout.entries[own]]
         return found.reshape(groups, -1)
 
 
@@ -246,8 +278,9 @@ class _Step:
         self, decoder: Decoder, number: int, cache: StageCache, hidden: Buffer, tokens: int
     ) -> None:
         engine, language = decoder.engine, decoder.language
+        self._decoder = decoder
         graph = decoder.graphs[number]
-        self._positions = engine.buffer((1, tokens), "int64")
+        self._positions = engine.buffer(decoder.numbered(tokens), "int64")
         shapes: dict[str, tuple[int, ...]] = {
             "logits": (1, language.vocab),
             "hidden_states_out": (1, tokens, language.width),
@@ -271,8 +304,9 @@ class _Step:
         self._run = CachedRun(graph, cache, tokens, inputs, self.outputs)
 
     def run(self, positions: np.ndarray) -> dict[str, Buffer]:
-        """Run for the next ``len(positions)`` places of the cache; returns the outputs."""
-        self._positions.write(positions[None])
+        """Run for the next ``n`` places of the cache, ``positions (axes, n)``; returns the
+        outputs."""
+        self._positions.write(self._decoder.numbers(positions))
         self._run()
         return self.outputs
 
@@ -298,7 +332,7 @@ class DecodeLoop:
         self._embeds.write(self._decoder.embed(np.array([token]))[None])
         for step, stage in zip(self._steps, cache.stages, strict=True):
             number = stage.length if self._per_stage else cache.position
-            outputs = step.run(np.array([number], dtype=np.int64))
+            outputs = step.run(self._decoder.same(np.array([number])))
         cache.position += 1
         logits: np.ndarray = outputs["logits"].read()[0]
         return logits

@@ -23,7 +23,9 @@ from .engines.base import Buffer
 from .keep import keep_count
 from .layout import Prompt
 from .loaded import LoadedBundle
+from .preprocessing import Preprocessor
 from .splice import splice
+from .vision import Seen, extent_of
 
 CONSISTENCY_KEEP = 0.05
 """Share of the image tokens that the guide keeps when it checks its own answer."""
@@ -37,8 +39,8 @@ class Guidance:
     """Its greedy answer."""
     finished: str
     """``eos`` or ``length``."""
-    scores: np.ndarray
-    """``(images, tokens)`` float32: attention that each image token received."""
+    scores: tuple[np.ndarray, ...]
+    """For each image ``(tokens,)`` float32: attention that each image token received."""
     confidence: float
     """Geometric mean of the probabilities of the answer's tokens."""
     consistency: float | None
@@ -100,21 +102,19 @@ class Guide:
             check: whether to work out the consistency too.
         """
         loaded, manifest = self._loaded, self._loaded.bundle.manifest
-        plan, began = manifest.plan, perf_counter()
+        began = perf_counter()
         tokens = loaded.text.encode(manifest.prompt.render_turn(prompt, len(images), first=True))
         limit = max_new_tokens or manifest.generation.max_new_tokens
-        needed = len(tokens) + len(images) * (plan.tokens - 1)
+        media = [manifest.preprocessing(image, len(images)) for image in images]
+        preprocessed = perf_counter()
+        needed = len(tokens) - len(media) + extent_of(media).total
         room = manifest.language.context - needed
         if room < 1:
             raise ContextTooLong(needed + 1, manifest.language.context, "the guide's context")
         limit = min(limit, room)
-        pixels = manifest.preprocessing(list(images)) if images else None
-        preprocessed = perf_counter()
-        seen = loaded.vision(pixels, plan.tokens) if pixels is not None else None
+        seen = loaded.vision(media, 1.0) if media else None
         looked = perf_counter()
-        image_token = manifest.prompt.image_token_id
-        embeds = seen.embeds if seen else None
-        turn = splice(loaded.decoder, tokens, image_token, embeds)
+        turn = self._splice(tokens, seen)
         capacity = turn.layout.tokens + limit - 1
         cache = loaded.decoder.cache(capacity).stages[0]
         columns = turn.layout.image_rows
@@ -129,8 +129,9 @@ class Guide:
             answer.append(int(row.argmax()))
             certainties.append(_log_best(row))
         decoded = perf_counter()
-        scores = received.reshape(len(images), -1) if len(images) else np.zeros((0, 0), np.float32)
-        consistency = self._consistency(tokens, embeds, scores, answer) if check else None
+        consistency = self._consistency(tokens, seen, received, answer) if check else None
+        ends = np.cumsum(turn.layout.sizes)[:-1]
+        scores = tuple(np.split(received, ends)) if media else ()
         return Guidance(
             tokens=tuple(answer),
             finished="eos" if answer[-1] in manifest.generation.eos else "length",
@@ -151,22 +152,22 @@ class Guide:
         """The text of an answer."""
         return self._loaded.text.decode(list(tokens))
 
-    @property
-    def tokens_per_image(self) -> int:
-        """Image tokens of one image, all of which the guide reads."""
-        return self._loaded.bundle.manifest.plan.tokens
+    def _splice(self, tokens: Sequence[int], seen: Seen | None) -> Prompt:
+        ids = [self._loaded.bundle.manifest.prompt.image_token_id]
+        if seen is None:
+            return splice(self._loaded.decoder, tokens, ids)
+        return splice(self._loaded.decoder, tokens, ids, seen.embeds, seen.arranged())
 
     def _consistency(
-        self, tokens: list[int], images: Buffer | None, scores: np.ndarray, answer: list[int]
+        self, tokens: list[int], seen: Seen | None, scores: np.ndarray, answer: list[int]
     ) -> float:
         """Probability of the answer, token after token, with few image tokens, at one go."""
         decoder = self._loaded.decoder
-        image_token = self._loaded.bundle.manifest.prompt.image_token_id
-        turn = splice(decoder, tokens, image_token, images)
+        turn = self._splice(tokens, seen)
         rows, positions = np.arange(turn.layout.tokens), turn.layout.positions
-        if scores.size:
+        if seen is not None:
             keep = keep_count(CONSISTENCY_KEEP, scores.size, "floor")
-            kept = np.argsort(-scores.ravel(), kind="stable")[:keep]
+            kept = np.argsort(-scores, kind="stable")[:keep]
             rows = np.sort(np.concatenate([turn.layout.text_rows, turn.layout.image_rows[kept]]))
         said = answer[:-1]
         embeds = decoder.engine.buffer(
@@ -174,9 +175,10 @@ class Guide:
         )
         embeds.write_rows(0, turn.embeds.read()[0, rows])
         embeds.write_rows(len(rows), decoder.embed(np.array(said, dtype=np.int64)))
-        numbers = np.concatenate([positions[rows], turn.next_position + np.arange(len(said))])
-        cache = decoder.cache(len(numbers)).stages[0]
-        asked = np.arange(len(rows) - 1, len(numbers))
+        answered = decoder.same(turn.next_position + np.arange(len(said)))
+        numbers = np.concatenate([positions[:, rows], answered], axis=1)
+        cache = decoder.cache(numbers.shape[1]).stages[0]
+        asked = np.arange(len(rows) - 1, numbers.shape[1])
         none = np.zeros(1, dtype=np.int64)
         logits, _ = _Step(decoder, cache, embeds, none, none, asked).run(numbers)
         return float(np.exp(sum(_log_of(row, t) for row, t in zip(logits, answer, strict=True))))
@@ -222,7 +224,8 @@ class _Step:
         # Where there is no image, one column stands in.
         self._columns = len(columns)
         columns = columns if len(columns) else np.zeros(1, dtype=np.int64)
-        self._positions = engine.buffer((1, embeds.shape[1]), "int64")
+        self._decoder = decoder
+        self._positions = engine.buffer(decoder.numbered(embeds.shape[1]), "int64")
         self._logits = engine.buffer((len(logit_rows), decoder.language.vocab), "float32")
         self._received = engine.buffer((len(columns),), "float32")
         self._run = CachedRun(
@@ -241,7 +244,7 @@ class _Step:
 
     def run(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``(answers, vocab)`` and ``(columns,)`` received attention."""
-        self._positions.write(positions[None])
+        self._positions.write(self._decoder.numbers(positions))
         self._run()
         received = self._received.read()[: self._columns].astype(np.float32)
         return self._logits.read().copy(), received
@@ -259,7 +262,7 @@ class _Loop:
     def step(self, token: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Append a token; logits ``(vocab,)`` and received attention ``(columns,)``."""
         self._embeds.write(self._decoder.embed(np.array([token]))[None])
-        logits, received = self._step.run(np.array([position], dtype=np.int64))
+        logits, received = self._step.run(self._decoder.same(np.array([position])))
         return logits[0], received
 
 
@@ -293,9 +296,12 @@ def _check_match(guide: LoadedBundle, large: LoadedBundle) -> None:
         raise GuideMismatch("tokenizer", "splits text otherwise", "which must be the same")
 
 
-def _view(preprocessing: Any) -> tuple[object, ...]:
+def _view(preprocessing: Preprocessor) -> tuple[object, ...]:
     """What of a picture the tower sees."""
-    return (preprocessing.resize, preprocessing.crop, preprocessing.pad_to_square is not None)
+    names = ("resize", "crop", "pad_to_square", "layout", "pinpoints")
+    settings = preprocessing.to_dict()
+    seen = {name: settings.get(name) for name in names}
+    return (preprocessing.kind, *((seen | {"pad_to_square": bool(seen["pad_to_square"])}).items()))
 
 
 def guide_bundle_missing(bundle: Bundle) -> GuideMissing:

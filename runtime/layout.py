@@ -14,20 +14,20 @@ class Layout:
     """The sequence that a language stage reads in one prefill."""
 
     positions: np.ndarray
-    """``(tokens,)`` int64: number of each token."""
+    """``(axes, tokens)`` int64: number of each token; one axis, or three (M-RoPE)."""
     image_rows: np.ndarray
     """``(m,)`` int64, ascending: rows of the image tokens."""
     images: np.ndarray
     """``(m,)`` int64: which image each belongs to; -1 for a token merged from several."""
-    patches: np.ndarray
-    """``(m,)`` int64: which patch it stands for; -1 for none."""
-    count: int
-    """Images of the prompt."""
+    entries: np.ndarray
+    """``(m,)`` int64: its place among all tokens of its image; -1 for none."""
+    sizes: tuple[int, ...]
+    """Image tokens of each image of the prompt that arrived at the decoder."""
 
     @property
     def tokens(self) -> int:
         """All rows."""
-        return len(self.positions)
+        return self.positions.shape[1]
 
     @property
     def text_rows(self) -> np.ndarray:
@@ -43,11 +43,15 @@ class Layout:
 
     def groups(self, budget: str) -> int:
         """Into how many equal parts a budget divides the image tokens."""
-        return self.count if budget == "image" else 1
+        return len(self.sizes) if budget == "image" else 1
 
     def kept_of_images(self) -> tuple[np.ndarray, ...]:
-        """For each image the patches that are left, ascending; merged tokens are left out."""
-        return tuple(self.patches[self.images == image] for image in range(self.count))
+        """For each image the places that are left, in order; merged tokens are left out."""
+        return tuple(self.entries[self.images == image] for image in range(len(self.sizes)))
+
+    def renumbered(self, first: int, tokens: int) -> np.ndarray:
+        """Numbers without gaps, ``(axes, tokens)``."""
+        return np.tile(first + np.arange(tokens), (len(self.positions), 1))
 
     def after(self, kept: np.ndarray, merged: int, renumber: int | None) -> Layout:
         """The layout behind a drop.
@@ -67,16 +71,16 @@ class Layout:
         is_image = source >= text
         new_rows = np.flatnonzero(is_image)
         if renumber is None:
-            positions = self.positions[order[source].astype(np.int64)]
+            positions = self.positions[:, order[source].astype(np.int64)]
         else:
-            positions = renumber + np.arange(len(source))
+            positions = self.renumbered(renumber, len(source))
         lost = np.full(merged, -1)
         return Layout(
             positions=positions,
             image_rows=new_rows,
             images=np.concatenate([self.images[chosen], lost]),
-            patches=np.concatenate([self.patches[chosen], lost]),
-            count=self.count,
+            entries=np.concatenate([self.entries[chosen], lost]),
+            sizes=self.sizes,
         )
 
 

@@ -8,6 +8,7 @@ from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
 from .engines import make_engine
 from .engines.base import Graph
+from .plan import Extent
 from .tensorrt.limits import capacities, check_request
 from .text import Text
 from .vision import Vision
@@ -43,8 +44,12 @@ class LoadedBundle:
         with self.source.verified(verify):
             self.text = Text(bundle.file(TOKENIZER))
             plan, language = manifest.plan, manifest.language
-            vision = self._load("vision", followed=True)
-            self.vision = Vision(self.engine, plan, language.width, vision)
+            looking = {
+                kind: self._load(name, followed=True)
+                for kind, name in (("image", "vision"), ("video", "video"))
+                if any(record.name == name for record in manifest.graphs)
+            }
+            self.vision = Vision(self.engine, plan, language.width, looking)
             names = [f"language.{number}" for number in range(len(plan.stages))]
             names += [f"drop.{number}" for number in range(1, len(plan.stages))]
             if any(r.name == "raters" for r in manifest.graphs):
@@ -54,14 +59,15 @@ class LoadedBundle:
             table = bundle.embedding_table()
             limits = self.source.limits
             room = None if limits is None else capacities(plan, limits)
-            self.decoder = Decoder(self.engine, plan, language, table, graphs, room)
+            row = bundle.separator_row()
+            self.decoder = Decoder(self.engine, plan, language, table, graphs, room, row)
 
-    def check_request(self, counts: Sequence[int], images: int) -> None:
+    def check_request(self, counts: Sequence[int], extent: Extent) -> None:
         """Refuse a request that built engines do not take.
 
         Args:
             counts: image tokens left after each drop over all images.
-            images: images of the turn.
+            extent: the images of the turn.
 
         Raises:
             BeyondLimits: naming the limit and the command that builds for more.
@@ -69,7 +75,7 @@ class LoadedBundle:
         source = self.source
         if source.limits is not None:
             plan = self.bundle.manifest.plan
-            check_request(plan, source.limits, counts, images, source.rebuild)
+            check_request(plan, source.limits, counts, extent, source.rebuild)
 
     def _load(self, name: str, followed: bool = False) -> Graph:
         return self.engine.load(self.source.file(name), followed)

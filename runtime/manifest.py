@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from .plan import Plan
-from .preprocess import ImagePreprocessor
+from .preprocessing import Preprocessor, read_preprocessor, write_preprocessor
 from .prompt import PromptLayout
 from .strict import read, write
 
-SCHEMA = 3
+SCHEMA = 4
 FILE_NAME = "manifest.json"
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
@@ -93,6 +93,10 @@ class LanguageRecord:
     """Name in the weight file of the embedding table ``(vocab, width)``."""
     dtype: str = "float32"
     """Type of the weights and of the KV cache: one of ``DTYPES``."""
+    position_axes: int = 1
+    """Numbers that a token carries: 1, or 3 (temporal, height, width) with M-RoPE."""
+    separator: str | None = None
+    """Name in the weight file of the row ``(width,)`` that separates image tokens, if any."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -100,6 +104,10 @@ class LanguageRecord:
                 raise ManifestInvalid(
                     f"manifest.language.{name}", f"{getattr(self, name)} is not in 1..{limit}"
                 )
+        if self.position_axes not in (1, 3):
+            raise ManifestInvalid(
+                "manifest.language.position_axes", f"{self.position_axes} is neither 1 nor 3"
+            )
         if self.dtype not in DTYPES:
             raise ManifestInvalid(
                 "manifest.language.dtype", f"{self.dtype!r} is not in {list(DTYPES)}"
@@ -236,7 +244,9 @@ class Manifest:
     graphs: tuple[GraphRecord, ...]
     weights: FileRecord
     language: LanguageRecord
-    preprocessing: ImagePreprocessor
+    preprocessing: Preprocessor = field(
+        metadata={"read": read_preprocessor, "write": write_preprocessor}
+    )
     prompt: PromptLayout
     generation: GenerationDefaults
     files: tuple[FileRecord, ...]

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +38,17 @@ Box = tuple[float, float, float, float]
 
 
 def draw_overlay(
-    image: Image.Image, kept: Iterable[int], *, grid: tuple[int, int], box: Box
+    image: Image.Image, kept: Iterable[int], *, grid: tuple[int, int], boxes: Sequence[Box]
 ) -> Image.Image:
     """Draw the kept patches of an image.
 
     Args:
         image: The original image, of any size.
-        kept: Indices of the kept patches, in 0..rows*cols-1, counted row by row.
-        grid: ``(rows, cols)`` of patches.
-        box: ``(left, top, right, bottom)`` of the grid in the image's pixels, as
-            ``ImagePreprocessor.view_box`` returns it; may exceed the image.
+        kept: Indices of the kept patches, in 0..tiles*rows*cols-1, counted row by row, tile after
+            tile.
+        grid: ``(rows, cols)`` of patches of a tile.
+        boxes: ``(left, top, right, bottom)`` of each tile's grid in the image's pixels, as
+            ``Medium.boxes``; may exceed the image.
 
     Returns:
         A new RGB image of the same size. The pixels of kept patches are unchanged; the line
@@ -57,23 +58,32 @@ def draw_overlay(
         ValueError: An index outside the grid, twice, or no whole number; an empty grid or box.
     """
     rows, cols = grid
-    indices = _checked(kept, rows, cols)
-    left, top, right, bottom = box
-    if not all(map(math.isfinite, box)) or right <= left or bottom <= top:
-        raise ValueError(f"box {box} is empty; give left < right and top < bottom")
-    columns = _edges(left, right, cols, image.width)
-    lines = _edges(top, bottom, rows, image.height)
+    indices = _checked(kept, len(boxes), rows, cols)
+    for box in boxes:
+        left, top, right, bottom = box
+        if not all(map(math.isfinite, box)) or right <= left or bottom <= top:
+            raise ValueError(f"box {box} is empty; give left < right and top < bottom")
+    edges = [
+        (
+            _edges(left, right, cols, image.width),
+            _edges(top, bottom, rows, image.height),
+        )
+        for left, top, right, bottom in boxes
+    ]
 
     image = image.convert("RGB")
     grey = ImageEnhance.Color(image).enhance(SATURATION)
     picture = ImageEnhance.Brightness(grey).enhance(UNSEEN)
-    seen = (columns[0], lines[0], columns[-1], lines[-1])
-    picture.paste(ImageEnhance.Brightness(grey.crop(seen)).enhance(DROPPED), seen[:2])
+    for columns, lines in edges:
+        seen = (columns[0], lines[0], columns[-1], lines[-1])
+        picture.paste(ImageEnhance.Brightness(grey.crop(seen)).enhance(DROPPED), seen[:2])
 
-    cells = [
-        (columns[i % cols], lines[i // cols], columns[i % cols + 1], lines[i // cols + 1])
-        for i in indices
-    ]
+    cells = []
+    for index in indices:
+        columns, lines = edges[index // (rows * cols)]
+        line, column = divmod(index % (rows * cols), cols)
+        cells.append((columns[column], lines[line], columns[column + 1], lines[line + 1]))
+    left, top, right, bottom = boxes[-1]
     width = _line_width(min((right - left) / cols, (bottom - top) / rows))
     draw = ImageDraw.Draw(picture)
     for cell in cells:
@@ -92,7 +102,7 @@ def save_overlay(
     kept: Iterable[int],
     *,
     grid: tuple[int, int],
-    box: Box,
+    boxes: Sequence[Box],
 ) -> Path:
     """Draw an overlay and write it whole or not at all; a file of that name is replaced.
 
@@ -101,7 +111,7 @@ def save_overlay(
         image: As for ``draw_overlay``, like all that follow.
         kept: See there.
         grid: See there.
-        box: See there.
+        boxes: See there.
 
     Returns:
         The path.
@@ -114,7 +124,7 @@ def save_overlay(
     path = Path(path)
     check_path(path)
     kind, settings = _FORMATS[path.suffix.lower()]
-    picture = draw_overlay(image, kept, grid=grid, box=box)
+    picture = draw_overlay(image, kept, grid=grid, boxes=boxes)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         picture.save(draft, format=kind, **settings)
@@ -137,9 +147,12 @@ def check_path(path: Path) -> None:
         raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
 
 
-def _checked(kept: Iterable[int], rows: int, cols: int) -> list[int]:
-    if rows < 1 or cols < 1:
-        raise ValueError(f"grid {(rows, cols)} is empty; give (rows, cols), each at least 1")
+def _checked(kept: Iterable[int], tiles: int, rows: int, cols: int) -> list[int]:
+    if tiles < 1 or rows < 1 or cols < 1:
+        raise ValueError(
+            f"{tiles} grids of {(rows, cols)} are empty; give a box and (rows, cols), each at "
+            "least 1"
+        )
     indices = []
     for index in kept:
         try:
@@ -148,10 +161,10 @@ def _checked(kept: Iterable[int], rows: int, cols: int) -> list[int]:
             raise ValueError(f"kept index {index!r} is no whole number") from error
         if isinstance(index, bool | np.bool_):
             raise ValueError(f"kept index {index!r} is a truth value; give indices, not a mask")
-        if not 0 <= index < rows * cols:
+        if not 0 <= index < tiles * rows * cols:
             raise ValueError(
-                f"kept index {index} is outside the grid of {rows} x {cols}; "
-                f"give indices in 0..{rows * cols - 1}"
+                f"kept index {index} is outside {tiles} grids of {rows} x {cols}; "
+                f"give indices in 0..{tiles * rows * cols - 1}"
             )
     if len(set(indices)) < len(indices):
         raise ValueError("kept indices repeat; give each patch once")

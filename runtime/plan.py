@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import (
     AverageOutOfReach,
+    ImagesDiffer,
     KeepCountMismatch,
     KeepGrows,
     KeepOutOfRange,
@@ -97,6 +98,28 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Image tokens of a prompt before any is dropped."""
+
+    tiles: tuple[int, ...]
+    """Tokens of every tile of all images: the tower makes them in one run."""
+    sizes: tuple[int, ...]
+    """Tokens of every image as the prompt reads it: with separators, without padding."""
+    separators: int = 0
+    """Learned rows between tokens of tiles, which the vision graph does not drop."""
+
+    @property
+    def total(self) -> int:
+        """Tokens of all images."""
+        return sum(self.sizes)
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guide:
     """The language graph tells which image tokens its text attended to (SGL, arXiv 2412.03324)."""
 
@@ -111,9 +134,9 @@ class Plan:
     methods: tuple[MethodRecord, ...]
     """Where it came from; none for a bundle without pruning."""
     tokens: int
-    """Image tokens of one image before pruning."""
+    """Image tokens of one tile before pruning; where that depends on the image, of the sample's."""
     grid: tuple[int, int]
-    """Rows and columns of patches."""
+    """Rows and columns of them."""
     layers: int
     """Layers of the decoder."""
     drops: tuple[Drop, ...]
@@ -202,57 +225,84 @@ class Plan:
             raise KeepCountMismatch(given, [drop.layer for drop in self.drops], self.tokens)
         return given
 
-    def counts(self, keep: Keeps | None, images: int) -> tuple[int, ...]:
+    def extent(self, images: int) -> Extent:
+        """Of images of one tile each, with as many tokens as the plan says."""
+        return Extent(tiles=(self.tokens,) * images, sizes=(self.tokens,) * images)
+
+    def counts(
+        self, keep: Keeps | None, images: int | Extent, arrived: int | None = None
+    ) -> tuple[int, ...]:
         """Image tokens that are left after each drop, over all images of a prompt.
 
         Args:
-            keep: one keep for each drop, or ``1.0`` for all; None means the defaults.
-            images: images in the prompt.
+            keep: one keep for each drop, or ``1.0`` for all; None means the defaults. A count is of
+                each tile in the vision graph, of each image in the decoder.
+            images: images in the prompt; a number of them has one tile each.
+            arrived: tokens that left the vision graph, once that is known; before, padding that is
+                dropped with kept tokens counts as kept.
 
         Raises:
             KeepOutOfRange, KeepCountMismatch: as for ``keeps``.
             KeepGrows: a drop would keep more than the one before it.
+            ImagesDiffer: a budget for each image, of images of different sizes.
         """
+        extent = self.extent(images) if isinstance(images, int) else images
+        # What padding takes away is no fault of the keeps.
+        exact = arrived is None and extent.total == sum(extent.tiles)
         counts: list[int] = []
-        left = self.tokens * images
+        left = extent.total
         keeps = self.keeps(keep)
         for drop, one in zip(self.drops, keeps, strict=True):
-            share = keep_count(one, self.tokens, drop.rounding) * images
-            if drop.budget == "all" and isinstance(one, float) and images:
-                share = keep_count(one, self.tokens * images, drop.rounding)
-            if share > left:
+            share = self._share(drop, one, extent)
+            if drop.layer == 0 and arrived is not None:
+                share = arrived
+            if share > left and exact:
                 raise KeepGrows(keeps)
+            share = min(share, left)
             # Merged tokens stay beside the kept ones.
             left = min(left, share + drop.merged(left - share))
             counts.append(share)
         return tuple(counts)
 
-    def after_vision(self, counts: Sequence[int], images: int) -> int:
-        """Tokens of each image that leave the vision graph; ``counts`` as from ``counts``."""
-        dropped = self.vision_drop is not None and images
-        return counts[0] // images if dropped else self.tokens
+    def _share(self, drop: Drop, keep: Keep, extent: Extent) -> int:
+        if drop.layer == 0:
+            kept = sum(keep_count(keep, tokens, drop.rounding) for tokens in extent.tiles)
+            whole = kept == sum(extent.tiles)
+            return extent.total if whole else min(extent.total, kept + extent.separators)
+        if drop.budget == "all" and isinstance(keep, float):
+            return keep_count(keep, extent.total, drop.rounding) if extent.images else 0
+        if drop.budget == "image" and len(set(extent.sizes)) > 1:
+            raise ImagesDiffer(extent.sizes)
+        return sum(keep_count(keep, size, drop.rounding) for size in extent.sizes)
+
+    def tile_keep(self, keep: Keeps | None, tokens: int) -> int:
+        """Tokens that the vision graph keeps of a tile of ``tokens``."""
+        drop = self.vision_drop
+        return tokens if drop is None else keep_count(self.keeps(keep)[0], tokens, drop.rounding)
 
     def in_decoder(self, counts: Sequence[int]) -> tuple[int, ...]:
         """Those of ``counts`` that belong to drops inside the decoder."""
         return tuple(counts[len(self.drops) - len(self.decoder_drops) :])
 
-    def tokens_of_stages(self, counts: Sequence[int], images: int) -> tuple[int, ...]:
+    def tokens_of_stages(self, counts: Sequence[int], images: int | Extent) -> tuple[int, ...]:
         """Image tokens in each language stage, merged ones included; ``counts`` as from
         ``counts``."""
-        left, seen = self.tokens * images, []
+        extent = self.extent(images) if isinstance(images, int) else images
+        left, seen = extent.total, []
         for drop, count in zip(self.drops, counts, strict=True):
             if drop.layer > 0:
                 seen.append(left)
             left = count + drop.merged(left - count)
         return (*seen, left)
 
-    def average(self, counts: Sequence[int], images: int) -> float:
+    def average(self, counts: Sequence[int], images: int | Extent) -> float:
         """Image tokens that a language layer sees, mean over the layers and images."""
-        if not images:
+        number = images if isinstance(images, int) else images.images
+        if not number:
             return 0.0
         tokens = self.tokens_of_stages(counts, images)
         return sum(stage.layers * n for stage, n in zip(self.stages, tokens, strict=True)) / (
-            self.layers * images
+            self.layers * number
         )
 
     def keeps_for_average(self, average: Keep) -> tuple[Keep, ...]:

@@ -2,59 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
+from .arrange import Arranged
 from .decoder import Decoder
 from .engines.base import Buffer
 from .layout import Layout, Prompt
+from .preprocessing.base import SEPARATOR
 
 
 def splice(
     decoder: Decoder,
-    tokens: list[int],
-    image_token: int,
-    images: Buffer | None,
-    kept: np.ndarray | None = None,
+    tokens: Sequence[int],
+    placeholders: Collection[int],
+    images: Sequence[Buffer] = (),
+    arranged: Sequence[Arranged] = (),
     start: int = 0,
 ) -> Prompt:
     """Embeddings and layout of a turn.
 
     Args:
         decoder: embeds text tokens, owns the engine and knows the plan.
-        tokens: token ids, one ``image_token`` for each image.
-        image_token: id that stands for an image.
-        images: ``(images, kept, width)``, in the order of their places; None without images.
-        kept: ``(images, kept)`` int64: patch of each image token; None for all of them.
+        tokens: token ids, one placeholder for each image.
+        placeholders: ids that stand for an image or a video.
+        images: image embeddings, ``(tiles, kept, width)`` each; their rows count on from one to the
+            next.
+        arranged: what is left of each image, in the order of their places.
         start: number of the first token.
     """
     ids = np.array(tokens, dtype=np.int64)
-    places = np.flatnonzero(ids == image_token).tolist()
-    count = images.shape[1] if images is not None else 0
-    length = len(ids) + len(places) * (count - 1)
+    places = np.flatnonzero(np.isin(ids, list(placeholders))).tolist()
+    if decoder.plan.positions != "original":
+        arranged = [one.compact for one in arranged]
+    length = len(ids) - len(places) + sum(len(one.rows) for one in arranged)
     embeds = decoder.engine.buffer((1, length, decoder.language.width), "float32")
-    if kept is None:
-        kept = np.tile(np.arange(count), (len(places), 1))
-    original = decoder.plan.positions == "original"
+    axes = decoder.language.position_axes
     rows, positions = [], []
     at, begin, number = 0, 0, start
     for item, place in enumerate([*places, len(ids)]):
         texts = place - begin
         embeds.write_rows(at, decoder.embed(ids[begin:place]))
-        positions.append(number + np.arange(texts))
+        positions.append(np.tile(number + np.arange(texts), (axes, 1)))
         at, number, begin = at + texts, number + texts, place + 1
-        if images is not None and place < len(ids):
-            embeds.copy_rows(at, images, item)
-            rows.append(at + np.arange(count))
-            # A token that stands for no patch ([CLS]) takes the image's first number.
-            of_image = np.maximum(kept[item], 0) if original else np.arange(count)
-            positions.append(number + of_image)
-            at, number = at + count, number + (decoder.plan.tokens if original else count)
+        if place < len(ids):
+            one = arranged[item]
+            _place(decoder, embeds, at, images, one.rows)
+            rows.append(at + np.arange(len(one.rows)))
+            positions.append(number + one.offsets)
+            at, number = at + len(one.rows), number + one.span
     none = np.zeros(0, dtype=np.int64)
     layout = Layout(
-        positions=np.concatenate(positions).astype(np.int64),
+        positions=np.concatenate(positions, axis=1).astype(np.int64),
         image_rows=np.concatenate([none, *rows]),
-        images=np.repeat(np.arange(len(places)), count),
-        patches=kept.ravel() if len(places) else none,
-        count=len(places),
+        images=np.repeat(np.arange(len(places)), [len(one.rows) for one in arranged]),
+        entries=np.concatenate([none, *(one.entries for one in arranged)]),
+        sizes=tuple(len(one.rows) for one in arranged),
     )
     return Prompt(embeds, layout, number)
+
+
+def _place(
+    decoder: Decoder, embeds: Buffer, at: int, images: Sequence[Buffer], rows: np.ndarray
+) -> None:
+    """Copy image embeddings to ``embeds`` from row ``at`` on, in runs of neighbouring rows."""
+    firsts = np.cumsum([0, *(image.shape[0] * image.shape[1] for image in images)])
+    part = np.searchsorted(firsts, rows, side="right") - 1
+    joined = (np.diff(rows) == 1) & (np.diff(part) == 0)
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(~joined) + 1):
+        if not len(run):
+            continue
+        row = int(rows[run[0]])
+        if row == SEPARATOR:
+            embeds.write_rows(at + int(run[0]), decoder.separator[None])
+        else:
+            of = int(part[run[0]])
+            embeds.copy_rows(at + int(run[0]), images[of], row - int(firsts[of]), len(run))

@@ -17,7 +17,8 @@ T = TypeVar("T")
 def read(cls: type[T], data: object, where: str) -> T:
     """Make a ``cls`` (a dataclass) of a JSON object.
 
-    A field of dataclass type is read in turn, by its ``from_dict(data, where)`` if it has one;
+    A field with ``read`` in its metadata is read by that, ``read(data, where)``. Else a field of
+    dataclass type is read in turn, by its ``from_dict(data, where)`` if it has one;
     ``tuple[X, ...]`` and fixed tuples come from lists, ``dict[str, X]`` from objects, unions take
     the first member that fits, ``int`` does not take booleans, and ``float`` takes whole numbers
     unless ``int`` is a member too.
@@ -35,7 +36,9 @@ def read(cls: type[T], data: object, where: str) -> T:
     values = {}
     for name, field in fields.items():
         if name in data:
-            values[name] = _value(hints[name], data[name], f"{where}.{name}")
+            by = field.metadata.get("read")
+            place = f"{where}.{name}"
+            values[name] = by(data[name], place) if by else _value(hints[name], data[name], place)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ManifestInvalid(where, f"entry {name!r} is missing")
     try:
@@ -47,9 +50,13 @@ def read(cls: type[T], data: object, where: str) -> T:
 
 
 def write(value: Any) -> Any:
-    """The JSON form of a dataclass made of what ``read`` understands."""
+    """The JSON form of a dataclass made of what ``read`` understands; a field with ``write`` in its
+    metadata is written by that."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: write(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: f.metadata.get("write", write)(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        }
     if isinstance(value, (tuple, list)):
         return [write(item) for item in value]
     if isinstance(value, dict):

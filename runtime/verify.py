@@ -12,8 +12,11 @@ from .keep import Keep, show_keeps
 from .layout import Prompt
 from .manifest import Deviation, GoldenCase
 from .pipeline import Pipeline
+from .plan import Extent
+from .preprocessing.base import Medium
 from .splice import splice
 from .tensorfile import TensorFile
+from .vision import Seen, extent_of
 
 
 def replay(pipeline: Pipeline) -> list[Deviation]:
@@ -30,9 +33,9 @@ def replay(pipeline: Pipeline) -> list[Deviation]:
 
 
 def stand_in_scores(tokens: int) -> np.ndarray:
-    """Scores ``(1, tokens)`` in place of those of a guide, the same for every model."""
-    # Every token another score: 7919 is a prime above any number of tokens of an image.
-    scores: np.ndarray = (np.arange(tokens) * 613 % 7919)[None].astype(np.float32) / 7919
+    """Scores ``(tokens,)`` in place of those of a guide, the same for every model."""
+    # Every token another score: a prime above any number of tokens of an image.
+    scores: np.ndarray = (np.arange(tokens) * 613 % 65537).astype(np.float32) / 65537
     return scores
 
 
@@ -42,43 +45,48 @@ class _Replay:
         self.golden = pipeline.bundle.manifest.golden
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
+        self.medium: Medium
+        self.extent: Extent
 
     def run(self) -> list[Deviation]:
         manifest = self.pipeline.bundle.manifest
         image = load_image(self.pipeline.bundle.file(self.golden.image))
-        pixels = manifest.preprocessing([image])
+        self.medium = manifest.preprocessing(image)
+        self.extent = extent_of([self.medium])
         for number, case in enumerate(self.golden.cases):
             if not self._fits(case):
                 continue
-            self._vision(number, case, pixels)
+            self._vision(number, case)
             self._language(number, case)
         return self.deviations
 
     def _fits(self, case: GoldenCase) -> bool:
         """Whether built engines take the case: they may have been built for smaller keeps."""
         try:
-            self.pipeline.check_request(self.pipeline.bundle.manifest.plan.counts(case.keep, 1), 1)
+            counts = self.pipeline.bundle.manifest.plan.counts(case.keep, self.extent)
+            self.pipeline.check_request(counts, self.extent)
         except BeyondLimits:
             return False
         return True
 
-    def _vision(self, number: int, case: GoldenCase, pixels: np.ndarray) -> None:
+    def _vision(self, number: int, case: GoldenCase) -> None:
         pipeline = self.pipeline
-        plan = pipeline.bundle.manifest.plan
-        count = plan.after_vision(plan.counts(case.keep, 1), 1)
         image_token = pipeline.bundle.manifest.prompt.image_token_id
         prompt = [token for token in self._prompt() if token != image_token]
-        seen = pipeline.vision(pixels, count, pipeline.decoder.embed(np.array(prompt)))
-        kept = self.expected.tensor(f"{number}.kept")
+        embedded = pipeline.decoder.embed(np.array(prompt))
+        seen = pipeline.vision([self.medium], case.keep, embedded)
+        kept = np.asarray(self.expected.tensor(f"{number}.kept"))
         if seen.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
-            self._compare("vision", case, "scores", scores, seen.scores)
-            if not np.array_equal(kept, seen.kept):
-                patches = [x[x >= 0] for x in (np.asarray(kept[0]), seen.kept[0])]
-                self._accept_ties("vision", case, scores[0], *patches)
+            self._compare("vision", case, "scores", scores, np.stack(seen.scores))
+            if not np.array_equal(kept, np.stack(seen.kept)):
+                for of_tile, want, got in zip(scores, kept, seen.kept, strict=True):
+                    patches = [x[x >= 0] for x in (want, got)]
+                    self._accept_ties("vision", case, of_tile, *patches)
                 return
         embeds = self.expected.tensor(f"{number}.image_embeds")
-        self._compare("vision", case, "image_embeds", embeds, seen.embeds.read())
+        got = np.concatenate([part.read() for part in seen.embeds])
+        self._compare("vision", case, "image_embeds", embeds, got)
 
     def _prompt(self) -> list[int]:
         layout = self.pipeline.bundle.manifest.prompt
@@ -92,17 +100,21 @@ class _Replay:
         images = pipeline.engine.buffer(embeds.shape, "float32")
         images.write(embeds)
         image_token = pipeline.bundle.manifest.prompt.image_token_id
-        kept = np.asarray(self.expected.tensor(f"{number}.kept"))
-        prompt = splice(decoder, self._prompt(), image_token, images, kept)
+        kept = tuple(np.asarray(self.expected.tensor(f"{number}.kept")))
+        scores = None
+        if plan.vision_drop is not None:
+            scores = tuple(np.asarray(self.expected.tensor(f"{number}.scores")))
+        seen = Seen((self.medium,), (images,), kept, scores)
+        prompt = splice(decoder, self._prompt(), [image_token], seen.embeds, seen.arranged())
         cache = decoder.cache(prompt.layout.tokens + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
         known = all(0 <= token < decoder.language.vocab for token in case.tokens)
         if not known or len(case.tokens) != len(expected):
             raise ManifestInvalid(f"golden.cases[{number}]", "its tokens do not fit its tensors")
-        given = {"guide": stand_in_scores(plan.tokens)}
-        if plan.vision_drop is not None:
-            given["vision"] = np.asarray(self.expected.tensor(f"{number}.scores"))
-        counts = plan.counts(case.keep, 1)
+        given = {"guide": [stand_in_scores(self.extent.total)]}
+        if scores is not None:
+            given["vision"] = seen.given()
+        counts = plan.counts(case.keep, self.extent, len(prompt.layout.image_rows))
         read = decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
         if not self._drops(number, case, read):
             return
@@ -136,10 +148,10 @@ class _Replay:
             graph = f"drop.{at + 1}"
             self._compare(graph, case, "scores", scores, dropped.scores)
             want = np.asarray(self.expected.tensor(f"{name}.left"))
-            got = dropped.left.patches
+            got = dropped.left.entries
             if np.array_equal(want, got):
                 continue
-            arrived, flat = dropped.arrived.patches, scores.ravel()
+            arrived, flat = dropped.arrived.entries, scores.ravel()
             places = [np.flatnonzero(np.isin(arrived, x[x >= 0])) for x in (want, got)]
             self._accept_ties(graph, case, flat, *places)
             return False

@@ -2,75 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from .arrange import Arranged, arrange, by_entry
 from .engines.base import Buffer, Engine, Graph
-from .plan import Plan
+from .keep import Keeps
+from .plan import Extent, Plan
+from .preprocessing.base import SEPARATOR, Medium
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """What the vision graph made of some images."""
 
-    embeds: Buffer
-    """``(images, kept, width)``, on the engine's device."""
-    kept: np.ndarray
-    """``(images, kept)`` int64: the patch that each token stands for, in raster order where the
-    method keeps that order; -1 for none."""
-    scores: np.ndarray | None
-    """``(images, tokens)`` float32; None without pruning."""
+    media: tuple[Medium, ...]
+    """The images."""
+    embeds: tuple[Buffer, ...]
+    """``(tiles, kept, width)`` each, on the engine's device; tile after tile."""
+    kept: tuple[np.ndarray, ...]
+    """For each tile ``(kept,)`` int64: the token that each row stands for, in raster order where
+    the method keeps that order; -1 for none."""
+    scores: tuple[np.ndarray, ...] | None
+    """For each tile ``(tokens,)`` float32; None without pruning."""
+
+    def arranged(self) -> list[Arranged]:
+        """What is left of each image, as the prompt reads it."""
+        firsts = np.cumsum([0, *(len(kept) for kept in self.kept)])
+        return [
+            arrange(medium, self.kept[tiles], int(firsts[tiles.start]))
+            for medium, tiles in self._tiles()
+        ]
+
+    def given(self) -> list[np.ndarray]:
+        """Scores of each image in the order of its unpruned sequence."""
+        assert self.scores is not None
+        return [by_entry(medium, self.scores[tiles]) for medium, tiles in self._tiles()]
+
+    def _tiles(self) -> Iterator[tuple[Medium, slice]]:
+        first = 0
+        for medium in self.media:
+            yield medium, slice(first, first + len(medium.pixels))
+            first += len(medium.pixels)
+
+
+def extent_of(media: Sequence[Medium]) -> Extent:
+    """Image tokens of these images before any is dropped."""
+    return Extent(
+        tiles=tuple(medium.tile_tokens for medium in media for _ in medium.pixels),
+        sizes=tuple(len(medium.order) for medium in media),
+        separators=sum(int((medium.order == SEPARATOR).sum()) for medium in media),
+    )
 
 
 class Vision:
-    """Runs the vision graph.
+    """Runs the vision graphs.
 
     Args:
-        engine: what runs it.
-        plan: whether the graph selects.
+        engine: what runs them.
+        plan: whether they select.
         width: of the language model.
-        graph: the vision graph, loaded by ``engine``.
+        graphs: by the kind of medium, ``image`` and, of models that have a tower of its own for it,
+            ``video``; loaded by ``engine``.
     """
 
-    def __init__(self, engine: Engine, plan: Plan, width: int, graph: Graph) -> None:
+    def __init__(self, engine: Engine, plan: Plan, width: int, graphs: Mapping[str, Graph]) -> None:
         self._engine = engine
         self._plan = plan
         self._width = width
-        self._graph = graph
+        self._graphs = graphs
 
     @property
     def reads_prompt(self) -> bool:
         """Whether the choice of tokens depends on the prompt's text."""
-        return "prompt_embeds" in self._graph.inputs
+        return "prompt_embeds" in self._graphs["image"].inputs
 
     def __call__(
-        self, pixel_values: np.ndarray, keep: int, prompt_embeds: np.ndarray | None = None
+        self, media: Sequence[Medium], keep: Keeps | None, prompt_embeds: np.ndarray | None = None
     ) -> Seen:
         """Look at images.
 
         Args:
-            pixel_values: ``(images, 3, height, width)`` float32.
-            keep: tokens kept of each image.
+            media: preprocessed images.
+            keep: as for ``Plan.counts``.
             prompt_embeds: ``(texts, width)`` float32, for a graph that reads the prompt.
         """
-        images, engine = len(pixel_values), self._engine
-        pixels = engine.buffer(pixel_values.shape, "float32")
-        pixels.write(pixel_values)
-        embeds = engine.buffer((images, keep, self._width), "float32")
+        embeds: list[Buffer] = []
+        kept: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
+        for kind, medium, pixels, inputs in _runs(media):
+            count = self._plan.tile_keep(keep, medium.tile_tokens)
+            part = self._look(self._graph(kind), medium, pixels, inputs, count, prompt_embeds)
+            embeds.append(part[0])
+            kept += list(part[1])
+            scores += list(part[2])
+        prunes = self._plan.vision_drop is not None
+        return Seen(tuple(media), tuple(embeds), tuple(kept), tuple(scores) if prunes else None)
+
+    def _graph(self, kind: str) -> Graph:
+        return self._graphs.get(kind, self._graphs["image"])
+
+    def _look(
+        self,
+        graph: Graph,
+        medium: Medium,
+        pixels: np.ndarray,
+        inputs: Mapping[str, np.ndarray],
+        count: int,
+        prompt_embeds: np.ndarray | None,
+    ) -> tuple[Buffer, np.ndarray, np.ndarray]:
+        """One run; embeddings, ``(tiles, kept)`` and ``(tiles, tokens)``."""
+        engine, tiles = self._engine, len(pixels)
+        bound = {"pixel_values": self._filled(pixels.astype(np.float32, copy=False))}
+        for name, values in inputs.items():
+            bound[name] = self._filled(values)
+        rows = count + medium.lead
+        embeds = engine.buffer((tiles, rows, self._width), "float32")
         if self._plan.vision_drop is None:
-            self._graph.bind({"pixel_values": pixels}, {"image_embeds": embeds})()
-            return Seen(embeds, np.tile(np.arange(keep), (images, 1)), None)
-        count = engine.buffer((1,), "int64")
-        count.write(np.array([keep], dtype=np.int64))
-        kept = engine.buffer((images, keep), "int64")
-        scores = engine.buffer((images, self._plan.tokens), "float32")
-        inputs = {"pixel_values": pixels, "keep": count}
-        if self.reads_prompt and prompt_embeds is not None:
-            inputs["prompt_embeds"] = engine.buffer(prompt_embeds.shape, "float32")
-            inputs["prompt_embeds"].write(prompt_embeds)
-        self._graph.bind(
-            inputs,
-            {"image_embeds": embeds, "kept": kept, "scores": scores},
-        )()
-        return Seen(embeds, kept.read().copy(), scores.read().copy())
+            graph.bind(bound, {"image_embeds": embeds})()
+            whole = np.arange(-medium.lead, count).clip(min=-1)
+            return embeds, np.tile(whole, (tiles, 1)), np.zeros((tiles, 0), np.float32)
+        bound["keep"] = self._filled(np.array([count], dtype=np.int64))
+        if "prompt_embeds" in graph.inputs and prompt_embeds is not None:
+            bound["prompt_embeds"] = self._filled(prompt_embeds)
+        kept = engine.buffer((tiles, rows), "int64")
+        scores = engine.buffer((tiles, medium.tile_tokens), "float32")
+        graph.bind(bound, {"image_embeds": embeds, "kept": kept, "scores": scores})()
+        return embeds, kept.read().copy(), scores.read().copy()
+
+    def _filled(self, values: np.ndarray) -> Buffer:
+        buffer = self._engine.buffer(values.shape, values.dtype.name)
+        buffer.write(values)
+        return buffer
+
+
+_Run = tuple[str, Medium, np.ndarray, Mapping[str, np.ndarray]]
+
+
+def _runs(media: Sequence[Medium]) -> Iterator[_Run]:
+    """What goes through a tower at one go: all neighbouring tiles of one shape, or, where the
+    patches of an image have inputs of their own, tile by tile."""
+    for (kind, _, alone), group in groupby(
+        enumerate(media), lambda item: (item[1].kind, item[1].pixels.shape[1:], _alone(*item))
+    ):
+        same = [medium for _, medium in group]
+        if alone is None:
+            yield kind, same[0], np.concatenate([medium.pixels for medium in same]), {}
+            continue
+        for tile in range(len(same[0].pixels)):
+            yield kind, same[0], same[0].pixels[tile : tile + 1], same[0].inputs
+
+
+def _alone(number: int, medium: Medium) -> int | None:
+    return number if medium.inputs else None

@@ -146,11 +146,11 @@ def test_limits_out_of_reach(
 def test_a_request_beyond_the_profile_names_limit_and_remedy(built: Path) -> None:
     manifest = Bundle(built).manifest
     plan, limits = manifest.plan, make_limits(manifest.plan, manifest.language, 400, 1, 64)
-    check_request(plan, limits, plan.counts(64, 1), 1, "vtp build DIR")
+    check_request(plan, limits, plan.counts(64, 1), plan.extent(1), "vtp build DIR")
     with pytest.raises(BeyondLimits, match=r"65, but the limit is 64; .*--max-keep"):
-        check_request(plan, limits, plan.counts(65, 1), 1, "vtp build DIR")
+        check_request(plan, limits, plan.counts(65, 1), plan.extent(1), "vtp build DIR")
     with pytest.raises(BeyondLimits, match=r"2, but the limit is 1; .*--max-images"):
-        check_request(plan, limits, plan.counts(64, 2), 2, "vtp build DIR")
+        check_request(plan, limits, plan.counts(64, 2), plan.extent(2), "vtp build DIR")
 
 
 def test_a_cache_longer_than_built_is_refused(tiny_bundle: Path) -> None:

@@ -10,13 +10,34 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...runtime.preprocessing import Medium, Preprocessor
+
+Shape = tuple[str | int, ...]
+"""A text is a symbolic dimension."""
+
+
+class TokenMerge(Protocol):
+    """How the patches of a tower become fewer image tokens."""
+
+    def features(self, patches: torch.Tensor) -> torch.Tensor:
+        """``(images, patches, width)`` -> ``(images, tokens, token width)``, what the projector
+        takes."""
+        ...
+
+    def scores(self, of_patches: torch.Tensor) -> torch.Tensor:
+        """``(..., patches)`` -> ``(..., tokens)``: one number of each token, from its patches."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionParts:
-    """The vision side, cut where it is needed."""
+    """The vision side, cut where it is needed: of a tower that sees tiles of one size.
+
+    Towers that take something else override the methods.
+    """
 
     embeddings: nn.Module
-    """``(images, 3, H, W)`` -> ``(images, tokens [+ 1], width)``, all that precedes the layers."""
+    """``(images, 3, H, W)`` -> ``(images, patches [+ 1], width)``, all that precedes the layers."""
     layers: nn.ModuleList
     """The layers that lead to the features; later ones are left out."""
     projector: nn.Module
@@ -24,9 +45,15 @@ class VisionParts:
     has_cls: bool
     """Whether row 0 is a [CLS] token."""
     grid: tuple[int, int]
-    """Rows and columns of patches."""
-    image_size: tuple[int, int]
-    """Height and width in pixels."""
+    """Rows and columns of image tokens."""
+    image_size: tuple[int, int] | None
+    """Height and width in pixels; None where the tower takes images of any size."""
+    norm: nn.Module | None = None
+    """Behind the last layer, where the features are taken from behind it."""
+    merge: TokenMerge | None = None
+    """None: every patch is a token."""
+    keeps_cls: bool = False
+    """Whether the language model reads [CLS] too, where nothing is dropped."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -35,29 +62,81 @@ class VisionParts:
 
     @property
     def tokens(self) -> int:
-        """Image tokens before pruning."""
+        """Image tokens of a tile before pruning."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def free_size(self) -> bool:
+        """Whether the number of tokens depends on the image."""
+        return self.image_size is None
+
+    def modules(self) -> list[nn.Module]:
+        """All that holds weights."""
+        found = (self.embeddings, self.layers, self.norm, self.projector)
+        return [module for module in found if module is not None]
+
+    def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
+        """Inputs of the vision graph that hold the image: an example and the shape of each."""
+        assert self.image_size is not None
+        height, width = self.image_size
+        return {"pixel_values": (torch.zeros(2, 3, height, width), ("images", 3, height, width))}
+
+    @property
+    def sizes(self) -> tuple[str | int, str | int]:
+        """Images and tokens of the outputs, as in their shapes."""
+        return "images", self.tokens
+
+    def embed(
+        self, pixel_values: torch.Tensor, inputs: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Hidden states before the first layer, and what every layer takes besides them."""
+        return self.embeddings(pixel_values), {"attention_mask": None}
+
+    def mask(self, layer: int, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """What a patch may look at in a layer, boolean ``(patches, patches)``; None for all."""
+        return None
+
+    def behind(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The features, from the last layer's output ``(images, patches [+ 1], width)``."""
+        if self.norm is not None:
+            hidden = self.norm(hidden)
+        return hidden
+
+    def score_layer(self, layer: int) -> int:
+        """The layer, counted back from the feature layer (-1), whose attention is global there."""
+        return layer
 
 
 class RotaryLookup(nn.Module):
     """``position_ids (batch, tokens)`` -> cos and sin ``(batch, tokens, head_dim)``.
 
     From two tables ``(positions, head_dim / 2)``; positions are explicit so that pruned prompts may
-    number their tokens as they like. In fake mode the tables have no values.
+    number their tokens as they like. In fake mode the tables have no values. With sections, for
+    M-RoPE, ``position_ids (3, batch, tokens)``: section after section of the angles follows the
+    first, second and third axis in turn (Qwen2-VL, arXiv 2409.12191, section 2.1).
     """
 
-    def __init__(self, tables: Mapping[str, np.ndarray], dtype: torch.dtype) -> None:
+    def __init__(
+        self, tables: Mapping[str, np.ndarray], dtype: torch.dtype, sections: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
+        self._sections = list(sections)
         for name, table in tables.items():
             self.register_buffer(name, torch.tensor(table, dtype=dtype))
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         halves = (
-            nn.functional.embedding(position_ids, self.get_buffer(name))
+            self._of_axes(nn.functional.embedding(position_ids, self.get_buffer(name)))
             for name in ("rotary_cos", "rotary_sin")
         )
         cos, sin = (torch.cat((half, half), dim=-1) for half in halves)
         return cos, sin
+
+    def _of_axes(self, angles: torch.Tensor) -> torch.Tensor:
+        if not self._sections:
+            return angles
+        parts = angles.split(self._sections, dim=-1)
+        return torch.cat([part[number % 3] for number, part in enumerate(parts)], dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +152,13 @@ class LanguageParts:
     """The rotary embedding class, made anew on real memory for its tables."""
     context: int
     """Most positions the model knows."""
+    sections: tuple[int, ...] = ()
+    """Of each half of a head, how many angles in turn follow the number of each axis (M-RoPE)."""
+
+    @property
+    def position_axes(self) -> int:
+        """Numbers that a token carries."""
+        return 3 if self.sections else 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -92,7 +178,7 @@ class LanguageParts:
 
     def rotary_lookup(self) -> RotaryLookup:
         """A module that looks rotation angles up by position."""
-        return RotaryLookup(self.rotary_tables(), self.dtype)
+        return RotaryLookup(self.rotary_tables(), self.dtype, self.sections)
 
     def rotary_tables(self) -> dict[str, np.ndarray]:
         """``rotary_cos`` and ``rotary_sin``, ``(context, head_dim / 2)`` float32."""
@@ -104,6 +190,7 @@ def _rotary_tables(rotary: type[nn.Module], config: Any, context: int) -> dict[s
 
     with unset_fake_temporarily(), torch.no_grad():
         module = rotary(config=config)
+        # M-RoPE broadcasts them over its axes: where all are equal, its tables are the plain ones.
         positions = torch.arange(context)[None]
         cos, sin = module(torch.zeros(1, dtype=torch.float32), positions)
         half = cos.shape[-1] // 2
@@ -127,13 +214,43 @@ class Family(Protocol):
         """
         ...
 
+    def preprocessing(self, config: Any, processor: Mapping[str, Any]) -> Preprocessor:
+        """What is done to images.
+
+        Args:
+            config: of the model.
+            processor: contents of its image processor's configuration.
+
+        Raises:
+            ModelNotSupported: a processor that cannot be reproduced, or that does not fit.
+        """
+        ...
+
     def make(self, config: Any) -> nn.Module:
         """The transformers model, as the current device or tensor mode makes it."""
         ...
 
+    @property
+    def positions(self) -> str | None:
+        """The one position mode that the model's rotary embedding allows; None for any."""
+        return None
+
     def vision(self, model: Any) -> VisionParts: ...
 
+    def video(self, model: Any) -> VisionParts | None:
+        """The parts that look at the frames of a video, where they are not those of images."""
+        return None
+
     def language(self, model: Any) -> LanguageParts: ...
+
+    def image_features(self, model: Any, medium: Medium) -> torch.Tensor:
+        """What the library's model makes of an image with every token, ``(n, width)``: the image
+        tokens as the prompt reads them."""
+        ...
+
+    def separator(self, model: Any) -> torch.Tensor | None:
+        """The learned row ``(width,)`` between image tokens, if there is one."""
+        return None
 
     def buffers(self, model: Any) -> Mapping[str, np.ndarray]:
         """Values of buffers that no checkpoint holds, by their name in the model."""
@@ -146,3 +263,7 @@ class Family(Protocol):
     def embedding_name(self) -> str:
         """Canonical name of the token embedding table ``(vocab, width)``."""
         ...
+
+    def separator_name(self) -> str | None:
+        """Canonical name of ``separator``."""
+        return None

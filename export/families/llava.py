@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ...errors import ModelNotSupported
-from ..attention import AttentionContext, attention_by
-from .base import LanguageParts, VisionParts
+from ...runtime.preprocessing import Medium, Preprocessor
+from ...runtime.preprocessing.fixed import ImagePreprocessor
+from .base import Family, LanguageParts, VisionParts
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _ROTARY = ("default", "linear", "llama3")
@@ -34,22 +35,7 @@ class _ClipEmbeddings(nn.Module):
         return hidden
 
 
-class _SiglipLayer(nn.Module):
-    """A layer that keeps what it does not know, such as ``vtp``, from its attention."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, vtp: AttentionContext
-    ) -> torch.Tensor:
-        with attention_by(vtp):
-            result: torch.Tensor = self.layer(hidden, attention_mask=attention_mask)
-        return result
-
-
-class Llava:
+class Llava(Family):
     """``LlavaForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "llava"
@@ -80,6 +66,17 @@ class Llava:
         ):
             raise ModelNotSupported("a decoder with sliding-window attention", ["full attention"])
 
+    def preprocessing(self, config: Any, processor: Mapping[str, Any]) -> Preprocessor:
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size
+        made = ImagePreprocessor.from_hf_config(processor, (side, side))
+        if (made.height, made.width) != (vision.image_size,) * 2:
+            raise ModelNotSupported(
+                f"an image processor that makes {made.height} x {made.width} pixels",
+                [f"the {vision.image_size} x {vision.image_size} of the vision tower"],
+            )
+        return made
+
     def make(self, config: Any) -> nn.Module:
         from transformers import LlavaForConditionalGeneration
         from transformers.initialization import no_init_weights
@@ -98,7 +95,7 @@ class Llava:
         layers = tower.encoder.layers[: self._layers_run(config)]
         return VisionParts(
             embeddings=_ClipEmbeddings(tower) if has_cls else tower.embeddings,
-            layers=nn.ModuleList(layers if has_cls else map(_SiglipLayer, layers)),
+            layers=layers,
             projector=model.model.multi_modal_projector,
             has_cls=has_cls,
             grid=(side, side),
@@ -115,6 +112,11 @@ class Llava:
             rotary=type(decoder.rotary_emb),
             context=model.config.text_config.max_position_embeddings,
         )
+
+    def image_features(self, model: Any, medium: Medium) -> torch.Tensor:
+        pixels = torch.from_numpy(medium.pixels)
+        features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output[0]
+        return features
 
     def buffers(self, model: Any) -> Mapping[str, np.ndarray]:
         positions = model.model.vision_tower.embeddings.num_positions

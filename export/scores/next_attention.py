@@ -59,7 +59,7 @@ class NextLayerAttention(DropScore):
         for noted, rows, places in (
             (of_all, normed, positions),
             # Picked, not sliced: TensorRT cannot see that a slice of unknown length has one row.
-            (of_last, normed[:, -1, None], positions[:, -1, None]),
+            (of_last, normed[:, -1, None], positions[..., -1, None]),
         ):
             self.attention(
                 rows, position_embeddings=self.rotary(places), attention_mask=None, vtp=noted

@@ -47,10 +47,16 @@ class Target(Protocol):
     """Whether a language graph gives out the new rows of its cache, rather than update it."""
 
     def vision_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Attention over all tokens; ``(batch, heads, tokens, head_dim)`` in, ``(batch, tokens,
-        heads, head_dim)`` out."""
+        """Attention over all tokens, or over those that the boolean ``mask (tokens, tokens)`` lets
+        a row see; ``(batch, heads, tokens, head_dim)`` in, ``(batch, tokens, heads, head_dim)``
+        out."""
         ...
 
     def cached_attention(

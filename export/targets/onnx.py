@@ -23,12 +23,18 @@ class OnnxTarget:
     appends: ClassVar[bool] = False
 
     def vision_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Standard ``Attention`` without a mask."""
+        """Standard ``Attention``."""
+        inputs = (query, key, value) if mask is None else (query, key, value, mask)
         (out,) = symbolic(
             "::Attention",
-            (query, key, value),
+            inputs,
             {"scale": scale},
             ((query.dtype, tuple(query.shape)),),
             version=TRACE_OPSET,

@@ -30,13 +30,23 @@ class OrtTarget:
     appends: ClassVar[bool] = False
 
     def vision_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """``com.microsoft.MultiHeadAttention``: tiled, never holds the full score matrix."""
         batch, heads, tokens, head_dim = query.shape
+        inputs: tuple[torch.Tensor | None, ...] = (_rows(query), _rows(key), _rows(value))
+        if mask is not None:
+            hidden = torch.full((), torch.finfo(query.dtype).min, dtype=query.dtype)
+            bias = torch.where(mask, torch.zeros((), dtype=query.dtype), hidden)
+            inputs += (None, None, bias[None, None])
         (out,) = symbolic(
             "com.microsoft::MultiHeadAttention",
-            (_rows(query), _rows(key), _rows(value)),
+            inputs,
             {"num_heads": heads, "scale": scale},
             ((query.dtype, (batch, tokens, heads * head_dim)),),
         )

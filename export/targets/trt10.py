@@ -23,10 +23,18 @@ class Trt10Target:
     appends: ClassVar[bool] = True
 
     def vision_attention(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Two products and a softmax in float32."""
-        weights = torch.softmax((query * scale @ key.transpose(2, 3)).float(), dim=-1)
+        logits = (query * scale @ key.transpose(2, 3)).float()
+        if mask is not None:
+            logits = torch.where(mask, logits, torch.finfo(torch.float32).min)
+        weights = torch.softmax(logits, dim=-1)
         return (weights.to(value.dtype) @ value).transpose(1, 2)
 
     def cached_attention(

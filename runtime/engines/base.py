@@ -42,8 +42,9 @@ class Buffer(ABC):
         """Put ``rows (n, dim)`` into item 0 from row ``at`` on."""
 
     @abstractmethod
-    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
-        """Put all rows of an item of ``source`` into item 0 from row ``at`` on, on the device."""
+    def copy_rows(self, at: int, source: Buffer, start: int, count: int) -> None:
+        """Put ``count`` rows of ``source``, its items laid one after the other, from its row
+        ``start`` on into item 0 from row ``at`` on, on the device."""
 
 
 class ArrayBuffer(Buffer):
@@ -66,8 +67,9 @@ class ArrayBuffer(Buffer):
     def write_rows(self, at: int, rows: np.ndarray) -> None:
         self.array[0, at : at + len(rows)] = rows
 
-    def copy_rows(self, at: int, source: Buffer, item: int) -> None:
-        self.write_rows(at, source.read()[item])
+    def copy_rows(self, at: int, source: Buffer, start: int, count: int) -> None:
+        rows = source.read()
+        self.write_rows(at, rows.reshape(-1, rows.shape[-1])[start : start + count])
 
 
 class Run(ABC):

@@ -59,6 +59,21 @@ class Medium:
     """Further inputs of the vision graph, by name."""
     resample: Resample | None = None
     """Tokens that the model makes of others before it reads them; None: there are none."""
+    lead: int = 0
+    """Rows that the tower makes of a tile before its tokens ([CLS]), which the model reads where
+    nothing is dropped; ``order`` counts them among the tile's."""
+
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens that the vision graph chooses from in one tile."""
+        return self.grid[0] * self.grid[1]
+
+    def shown(self, entries: np.ndarray) -> np.ndarray:
+        """Of places in ``order``, the tokens of tiles among them, as ``tile * tokens + token``."""
+        tile, token = np.divmod(self.order[entries[entries >= 0]], self.lead + self.tile_tokens)
+        own = (tile >= 0) & (tile < len(self.pixels)) & (token >= self.lead)
+        picked: np.ndarray = (tile * self.tile_tokens + token - self.lead)[own]
+        return picked
 
 
 class Preprocessor(Protocol):
@@ -142,6 +157,7 @@ def tile_after_tile(
         span=len(order),
         boxes=np.array(boxes, np.float64).reshape(len(pixels), 4),
         kind=kind,
+        lead=extra,
     )
 
 

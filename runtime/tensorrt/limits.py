@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...errors import BeyondLimits
 from ..keep import Keeps
 from ..manifest import LanguageRecord, LimitsRecord
-from ..plan import Plan
+from ..plan import Extent, Plan
 
 ANSWER_TOKENS = 512
 """Room for text, in prompt and answer together, that a build leaves where it is not told."""
@@ -37,7 +37,7 @@ def capacities(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
 
 
 def check_request(
-    plan: Plan, limits: LimitsRecord, counts: Sequence[int], images: int, rebuild: str
+    plan: Plan, limits: LimitsRecord, counts: Sequence[int], extent: Extent, rebuild: str
 ) -> None:
     """Refuse a request that is too large.
 
@@ -45,16 +45,17 @@ def check_request(
         plan: the bundle's.
         limits: of the engines.
         counts: image tokens left after each drop over all images, as from ``Plan.counts``.
-        images: images of the turn.
+        extent: the images of the turn.
         rebuild: the ``vtp build`` command that the message ends with.
 
     Raises:
         BeyondLimits: naming the limit.
     """
+    images = len(extent.tiles)
     if images > limits.images:
         raise BeyondLimits("images of a turn", images, limits.images, f"{rebuild} --max-images N")
     for drop, count, most in zip(plan.drops, counts, limits.counts, strict=True):
-        if count > most * images:
+        if count > most * images + extent.separators:
             what = f"image tokens kept of an image before layer {drop.layer}"
             raise BeyondLimits(what, -(-count // images), most, f"{rebuild} --max-keep K")
 

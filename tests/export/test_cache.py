@@ -33,7 +33,7 @@ def test_a_step_writes_its_rows_and_no_others(pipeline: vtp.Pipeline) -> None:
     cache = decoder.cache(12)
     stage = cache.stages[0]
     stage._buffers["1.key"].write(np.float32(7.0))
-    prompt = splice(decoder, [5, 6, 7], image_token=-1, images=None)
+    prompt = splice(decoder, [5, 6, 7], [])
     decoder.prefill(prompt, cache)
     after_prefill = rows_of(stage).copy()
     assert np.all(after_prefill[3:] == 7.0)

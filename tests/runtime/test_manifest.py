@@ -25,7 +25,7 @@ from vtp.runtime.manifest import (
     TensorSpec,
 )
 from vtp.runtime.plan import Drop, Guide, MethodRecord, Plan
-from vtp.runtime.preprocess import ImagePreprocessor
+from vtp.runtime.preprocessing.fixed import ImagePreprocessor
 from vtp.runtime.prompt import PromptLayout
 
 names = st.text(min_size=1, max_size=12)
@@ -113,6 +113,7 @@ manifests = st.builds(
         rescale=st.floats(0.001, 1),
         mean=st.tuples(*[st.floats(-10, 10)] * 3),
         std=st.tuples(*[st.floats(0.01, 1)] * 3),
+        grid=st.just((4, 4)),
     ),
     prompt=st.builds(
         PromptLayout,
@@ -203,6 +204,7 @@ VALID: dict[str, Any] = {
         "dtype": "float16",
     },
     "preprocessing": {
+        "kind": "fixed",
         "height": 32,
         "width": 32,
         "resize": "shortest_edge",

@@ -153,7 +153,7 @@ def test_the_plan_takes_its_default_where_none_is_given() -> None:
     assert PLAN.counts(None, 1) == (26,)
     assert PLAN.counts(0.5, 1) == (128,)
     assert PLAN.counts(7, 2) == (14,)
-    assert PLAN.after_vision(PLAN.counts(7, 2), 2) == 7
+    assert PLAN.tile_keep(7, 256) == 7
 
 
 def test_a_plan_without_pruning_keeps_all_or_says_why_not() -> None:
