@@ -21,6 +21,7 @@ __all__ = [
 
 PREPROCESSORS: dict[str, str] = {
     "fixed": "fixed:ImagePreprocessor",
+    "anyres": "anyres:AnyResPreprocessor",
 }
 """Tag in the manifest, and the class whose settings follow it."""
 

@@ -7,23 +7,23 @@ and ``image_transforms.py``; ``pad_to_square`` is that of ``image_processing_pil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ...errors import ManifestInvalid, ModelNotSupported, VideoNotSupported
+from ...errors import ManifestInvalid, VideoNotSupported
 from ..images import rgb_on_white
+from . import checks
 from .base import Box, Medium, check_frames, tile_after_tile
 from .hf_image_config import fields_from_hf_config
-from .levels import MAX_NUMBER, is_number, level_table, write_levels
-from .limits import MAX_GRID, MAX_SIDE, check_growth
+from .levels import level_table, write_levels
+from .limits import check_growth
 from .sampling import Sampling
 
 RESIZES = ("shortest_edge", "exact", "none")
-RESAMPLES = ("bicubic", "bilinear", "lanczos", "nearest")
 
 
 class _Layout(NamedTuple):
@@ -75,8 +75,7 @@ class ImagePreprocessor:
     """The tokens of a frame have the tower's [CLS] before them, and are one more than the grid."""
 
     def __post_init__(self) -> None:
-        if found := _field_problem(vars(self)):
-            raise ManifestInvalid(f"preprocess.{found[0]}", found[1])
+        checks.check_manifest(vars(self), _rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> ImagePreprocessor:
@@ -97,8 +96,7 @@ class ImagePreprocessor:
         }
         if values["sampling"] is not None:
             values["sampling"] = Sampling.from_dict(values["sampling"], f"{where}.sampling")
-        if found := _field_problem(values):
-            raise ManifestInvalid(f"{where}.{found[0]}", found[1])
+        checks.check_manifest(values, _rules(values), where)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,10 +116,7 @@ class ImagePreprocessor:
             ModelNotSupported: A processor, flag or value that cannot be reproduced here.
         """
         values = fields_from_hf_config(config) | {"grid": grid}
-        if found := _field_problem(values):
-            raise ModelNotSupported(
-                f"image processor setting {found[0]} = {values[found[0]]!r}", [found[1]]
-            )
+        checks.check_model(values, _rules(values))
         return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
@@ -214,65 +209,26 @@ class ImagePreprocessor:
         return image.crop((left, top, left + self.width, top + self.height))
 
 
-def _is_whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _field_problem(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first field of an ``ImagePreprocessor`` that is not right, and why; None if all are."""
-
-    def side(value: object) -> bool:
-        return _is_whole(value, 1, MAX_SIDE)
-
-    def several(value: object, count: int, right: Callable[[Any], bool]) -> bool:
-        return isinstance(value, tuple) and len(value) == count and all(map(right, value))
-
-    def colour(value: object) -> bool:
-        return value is None or several(value, 3, lambda part: _is_whole(part, 0, 255))
-
-    def positive(value: Any) -> bool:
-        return is_number(value) and value >= 1 / MAX_NUMBER
-
-    pixels = f"a whole number of pixels in 1..{MAX_SIDE}"
+def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+    """What the fields of an ``ImagePreprocessor`` may be; what ``resize_to`` may, tells resize."""
     target = {
-        "shortest_edge": (side, pixels),
-        "exact": (lambda value: several(value, 2, side), f"[height, width], each {pixels}"),
+        "shortest_edge": (checks.is_side, checks.PIXELS),
+        "exact": (
+            lambda value: checks.are(value, 2, checks.is_side),
+            f"[height, width], each {checks.PIXELS}",
+        ),
     }.get(str(values["resize"]), (lambda value: value is None, "null, as nothing is resized"))
-    # (field, whether a value is right, what is accepted)
-    rules: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-        ("height", side, pixels),
-        ("width", side, pixels),
-        ("resize", lambda value: value in RESIZES, f"one of {', '.join(RESIZES)}"),
+    exact = values["resize_to"] == (values["height"], values["width"])
+    return (
+        ("height", checks.is_side, checks.PIXELS),
+        ("width", checks.is_side, checks.PIXELS),
+        checks.among("resize", RESIZES),
         ("resize_to", *target),
-        ("resample", lambda value: value in RESAMPLES, f"one of {', '.join(RESAMPLES)}"),
         ("crop", lambda value: isinstance(value, bool), "true or false"),
-        ("pad_to_square", colour, "three whole numbers in 0..255, or null"),
-        ("rescale", positive, f"a number above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}"),
-        (
-            "mean",
-            lambda value: several(value, 3, is_number),
-            f"three numbers of at most {MAX_NUMBER:g}",
-        ),
-        (
-            "std",
-            lambda value: several(value, 3, positive),
-            f"three numbers above 0, {1 / MAX_NUMBER:g}..{MAX_NUMBER:g}",
-        ),
-        (
-            "grid",
-            lambda value: several(value, 2, lambda part: _is_whole(part, 1, MAX_GRID)),
-            f"[rows, columns], each a whole number in 1..{MAX_GRID}",
-        ),
-        (
-            "sampling",
-            lambda value: value is None or isinstance(value, Sampling),
-            "an object, or null",
-        ),
+        ("crop", lambda value: value or exact, "true, or resize exact, to [height, width]"),
+        checks.COLOUR,
+        *checks.LEVELS,
+        checks.GRID,
+        checks.SAMPLING,
         ("video_cls", lambda value: isinstance(value, bool), "true or false"),
     )
-    for field, right, accepted in rules:
-        if field in values and not right(values[field]):
-            return field, f"{values[field]!r} is not accepted: give {accepted}"
-    if not values["crop"] and values["resize_to"] != (values["height"], values["width"]):
-        return "crop", "false is accepted only if resize is exact, to [height, width]"
-    return None

@@ -76,22 +76,45 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if settings["do_pad"]:
         if kind not in LLAVA_TYPES:
             raise ModelNotSupported(f"do_pad of {kind}", ["do_pad of LLaVA's"])
-        pad = tuple(int(value * 255) for value in _three(settings, "image_mean"))
+        pad = background_from(settings)
 
     resize = "none"
     resize_to: int | tuple[int, int] | None = None
     if settings["do_resize"]:
-        resize_to = _edges("size", settings["size"], square=settings["default_to_square"])
+        resize_to = edges("size", settings["size"], square=settings["default_to_square"])
         resize = "exact" if isinstance(resize_to, tuple) else "shortest_edge"
 
     crop = bool(settings["do_center_crop"])
-    seen = _edges("crop_size", settings["crop_size"], square=True) if crop else resize_to
+    seen = edges("crop_size", settings["crop_size"], square=True) if crop else resize_to
     if not isinstance(seen, tuple):
         raise ModelNotSupported(
             "an image processor whose output is not of one fixed size",
             ["do_center_crop with a crop_size", "do_resize to a height and width"],
         )
-    resample = settings["resample"] if resize_to is not None else DEFAULTS["resample"]
+    if resize_to is None:
+        settings["resample"] = DEFAULTS["resample"]
+    return levels_from(settings) | {
+        "height": seen[0],
+        "width": seen[1],
+        "resize": resize,
+        "resize_to": resize_to,
+        "crop": crop,
+        "pad_to_square": pad,
+        "sampling": Sampling(count=VIDEO_LLAVA_FRAMES) if video else None,
+        "video_cls": video,
+    }
+
+
+def levels_from(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields ``resample``, ``rescale``, ``mean`` and ``std``.
+
+    Args:
+        settings: Of a processor, with its defaults filled in.
+
+    Raises:
+        ModelNotSupported: Another filter, or not one value for each channel.
+    """
+    resample = settings["resample"]
     if not isinstance(resample, int) or resample not in RESAMPLE_CODES:
         raise ModelNotSupported(
             f"resample {resample!r} of the image processor",
@@ -99,22 +122,33 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     normalize = bool(settings["do_normalize"])
     return {
-        "height": seen[0],
-        "width": seen[1],
-        "resize": resize,
-        "resize_to": resize_to,
         "resample": RESAMPLE_CODES[resample],
-        "crop": crop,
-        "pad_to_square": pad,
         "rescale": settings["rescale_factor"] if settings["do_rescale"] else 1.0,
-        "mean": _three(settings, "image_mean") if normalize else (0.0, 0.0, 0.0),
-        "std": _three(settings, "image_std") if normalize else (1.0, 1.0, 1.0),
-        "sampling": Sampling(count=VIDEO_LLAVA_FRAMES) if video else None,
-        "video_cls": video,
+        "mean": three(settings, "image_mean") if normalize else (0.0, 0.0, 0.0),
+        "std": three(settings, "image_std") if normalize else (1.0, 1.0, 1.0),
     }
 
 
-def _edges(name: str, size: Any, *, square: bool) -> int | tuple[int, int]:
+def background_from(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """The colour (red, green, blue; 0..255) with which LLaVA makes an image square."""
+    return tuple(int(value * 255) for value in three(settings, "image_mean"))
+
+
+def settings_from(
+    config: Mapping[str, Any], defaults: Mapping[str, Any], types: tuple[str, ...]
+) -> dict[str, Any]:
+    """A processor's settings, with its defaults filled in.
+
+    Raises:
+        ModelNotSupported: The configuration is of a processor that is none of ``types``.
+    """
+    kind = config.get("image_processor_type", config.get("feature_extractor_type"))
+    if kind not in types:
+        raise ModelNotSupported(f"image processor {kind!r}", types[:1])
+    return {**defaults, **{key: config[key] for key in defaults if key in config}}
+
+
+def edges(name: str, size: Any, *, square: bool) -> int | tuple[int, int]:
     """``(height, width)``, or an int for the shortest edge; as transformers' ``get_size_dict``."""
     if isinstance(size, Mapping):
         if set(size) == {"height", "width"}:
@@ -130,7 +164,7 @@ def _edges(name: str, size: Any, *, square: bool) -> int | tuple[int, int]:
     raise ModelNotSupported(f"{name} {size!r} of the image processor", accepted)
 
 
-def _three(settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
+def three(settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
     """One value for each channel: a single number stands for all three."""
     value = settings[name]
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
