@@ -282,7 +282,7 @@ class _Export:
         keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
         if plan.keeps(None) != keeps[0]:
             keeps.append(plan.keeps(None))
-        sample = Sample(medium, prompt, layout.image_token_id)
+        sample = Sample(medium, image.size[::-1], prompt, layout.image_token_id)
         plain = plain_reference(self.opened.family, model, sample)
         exact = replace(language, dtype="float32")
         staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ModelFileMissing, ModelNotSupported
 from ..runtime.prompt import PromptLayout
 from .families import make_family
+from .families.base import ProcessorFiles
 from .prompt_layout import prompt_layout
 
 _MAX_NEW_TOKENS = 128
@@ -39,7 +40,7 @@ class ModelFolder:
                 "save the tokenizer with transformers (AutoTokenizer...save_pretrained) first",
             )
         self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
-        self.preprocessing = self.family.preprocessing(self.config, self._image_config())
+        self.preprocessing = self.family.preprocessing(self.config, self._processor_files())
         self.prompt = self._prompt()
 
     def save_tokenizer(self, path: Path) -> None:
@@ -96,11 +97,14 @@ class ModelFolder:
             raise ModelFileMissing(self.folder, "chat template (chat_template.jinja)")
         return None
 
-    def _image_config(self) -> dict[str, Any]:
-        nested = self._json("processor_config.json", optional=True).get("image_processor")
-        if isinstance(nested, dict):
-            return nested
-        return self._json("preprocessor_config.json")
+    def _processor_files(self) -> ProcessorFiles:
+        nested = self._json("processor_config.json", optional=True)
+        image, video = nested.get("image_processor"), nested.get("video_processor")
+        if not isinstance(image, dict):
+            image = self._json("preprocessor_config.json")
+        if not isinstance(video, dict):
+            video = self._json("video_preprocessor_config.json", optional=True) or None
+        return ProcessorFiles(model=self._json("config.json"), image=image, video=video)
 
     def _json(self, name: str, optional: bool = False) -> dict[str, Any]:
         path = self.folder / name

@@ -26,4 +26,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "llava15": Preset(source="llava-hf/llava-1.5-7b-hf", summary="LLaVA-1.5 with Vicuna 7B"),
     "llava15-13b": Preset(source="llava-hf/llava-1.5-13b-hf", summary="LLaVA-1.5 with Vicuna 13B"),
+    "llava-next-7b": Preset(
+        source="llava-hf/llava-v1.6-vicuna-7b-hf", summary="LLaVA-NeXT with Vicuna 7B"
+    ),
+    "llava-next-13b": Preset(
+        source="llava-hf/llava-v1.6-vicuna-13b-hf", summary="LLaVA-NeXT with Vicuna 13B"
+    ),
+    "llava-next-mistral": Preset(
+        source="llava-hf/llava-v1.6-mistral-7b-hf", summary="LLaVA-NeXT with Mistral 7B"
+    ),
 }

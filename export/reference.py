@@ -42,6 +42,8 @@ class Sample:
 
     medium: Medium
     """The picture, preprocessed."""
+    size: tuple[int, int]
+    """Its height and width in pixels."""
     prompt: list[int]
     """Token ids with one ``image_token``."""
     image_token: int
@@ -104,7 +106,7 @@ def plain_reference(family: Family, model: Any, sample: Sample) -> Plain:
         sample: what is asked.
     """
     medium = sample.medium
-    embeds = family.image_features(model, medium)
+    embeds = family.image_features(model, medium, sample.size)
     place = sample.prompt.index(sample.image_token)
     table = model.get_input_embeddings()
     before = torch.tensor([sample.prompt[:place]])

@@ -200,6 +200,18 @@ def _rotary_tables(rotary: type[nn.Module], config: Any, context: int) -> dict[s
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProcessorFiles:
+    """Contents of the files of a model folder that say what is done to images and videos."""
+
+    model: Mapping[str, Any]
+    """config.json."""
+    image: Mapping[str, Any]
+    """preprocessor_config.json, or that part of processor_config.json."""
+    video: Mapping[str, Any] | None
+    """video_preprocessor_config.json, likewise; None if there is none."""
+
+
 class Family(Protocol):
     """One model family, in one file."""
 
@@ -214,12 +226,12 @@ class Family(Protocol):
         """
         ...
 
-    def preprocessing(self, config: Any, processor: Mapping[str, Any]) -> Preprocessor:
+    def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         """What is done to images.
 
         Args:
             config: of the model.
-            processor: contents of its image processor's configuration.
+            files: what its folder says of it.
 
         Raises:
             ModelNotSupported: a processor that cannot be reproduced, or that does not fit.
@@ -243,9 +255,15 @@ class Family(Protocol):
 
     def language(self, model: Any) -> LanguageParts: ...
 
-    def image_features(self, model: Any, medium: Medium) -> torch.Tensor:
+    def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         """What the library's model makes of an image with every token, ``(n, width)``: the image
-        tokens as the prompt reads them."""
+        tokens as the prompt reads them.
+
+        Args:
+            model: with its weights.
+            medium: the image, preprocessed.
+            size: height and width of the original.
+        """
         ...
 
     def separator(self, model: Any) -> torch.Tensor | None:

@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.fixed import ImagePreprocessor
-from .base import Family, LanguageParts, VisionParts
+from .base import Family, LanguageParts, ProcessorFiles, VisionParts
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _ROTARY = ("default", "linear", "llama3")
@@ -39,13 +39,16 @@ class Llava(Family):
     """``LlavaForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "llava"
+    model_class: ClassVar[str] = "LlavaForConditionalGeneration"
 
     def check(self, config: Any) -> None:
         vision, text = config.vision_config, config.text_config
         if vision.model_type not in _SELECTS:
-            raise ModelNotSupported(f"a LLaVA with vision tower {vision.model_type!r}", _SELECTS)
+            raise ModelNotSupported(
+                f"a {self.name} with vision tower {vision.model_type!r}", _SELECTS
+            )
         if text.model_type not in _DECODERS:
-            raise ModelNotSupported(f"a LLaVA with decoder {text.model_type!r}", _DECODERS)
+            raise ModelNotSupported(f"a {self.name} with decoder {text.model_type!r}", _DECODERS)
         if not isinstance(config.vision_feature_layer, int):
             raise ModelNotSupported(
                 f"vision_feature_layer {config.vision_feature_layer!r}", ["one layer index"]
@@ -66,10 +69,10 @@ class Llava(Family):
         ):
             raise ModelNotSupported("a decoder with sliding-window attention", ["full attention"])
 
-    def preprocessing(self, config: Any, processor: Mapping[str, Any]) -> Preprocessor:
+    def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
-        made = ImagePreprocessor.from_hf_config(processor, (side, side))
+        made = ImagePreprocessor.from_hf_config(files.image, (side, side))
         if (made.height, made.width) != (vision.image_size,) * 2:
             raise ModelNotSupported(
                 f"an image processor that makes {made.height} x {made.width} pixels",
@@ -78,12 +81,12 @@ class Llava(Family):
         return made
 
     def make(self, config: Any) -> nn.Module:
-        from transformers import LlavaForConditionalGeneration
+        import transformers
         from transformers.initialization import no_init_weights
 
         # SigLIP draws its first weights until they please, which fake tensors cannot.
         with no_init_weights():
-            model = LlavaForConditionalGeneration(config)
+            model = getattr(transformers, self.model_class)(config)
         model.tie_weights()
         return model
 
@@ -113,7 +116,7 @@ class Llava(Family):
             context=model.config.text_config.max_position_embeddings,
         )
 
-    def image_features(self, model: Any, medium: Medium) -> torch.Tensor:
+    def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         pixels = torch.from_numpy(medium.pixels)
         features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output[0]
         return features

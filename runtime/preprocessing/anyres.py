@@ -158,7 +158,7 @@ class AnyResPreprocessor:
         rows, columns = target[0] // self.side, target[1] // self.side
         pixels = self._empty(1 + rows * columns)
         boxes = self._cut(rgb_on_white(image), target, pixels)
-        order, resample = self._order(size, (rows, columns))
+        native, order, resample = self._order(size, (rows, columns))
         return Medium(
             pixels=pixels,
             grid=self.grid,
@@ -167,6 +167,7 @@ class AnyResPreprocessor:
             span=len(order),
             boxes=np.array(boxes, np.float64),
             resample=resample,
+            native=native,
         )
 
     def video(self, frames: Sequence[Image.Image], fps: float | None = None) -> Medium:
@@ -226,19 +227,21 @@ class AnyResPreprocessor:
 
     def _order(
         self, size: tuple[int, int], tiles: tuple[int, int]
-    ) -> tuple[np.ndarray, Resample | None]:
-        """``order`` and ``resample`` of an image of ``size`` in ``tiles`` rows and columns."""
+    ) -> tuple[np.ndarray | None, np.ndarray, Resample | None]:
+        """``native``, ``order`` and ``resample`` of an image of ``size`` in ``tiles`` rows and
+        columns."""
         tokens = self.grid[0] * self.grid[1]
         overview = np.arange(tokens, dtype=np.int64)
         numbers = mosaic.token_numbers(tiles, self.grid)
         if self.layout == "spatial":
-            return np.concatenate([overview, numbers.reshape(-1)]), None
+            return None, np.concatenate([overview, numbers.reshape(-1)]), None
         numbers = mosaic.unpadded(numbers, size)
-        resample = None
+        native, resample = None, None
         shape = (numbers.shape[0], numbers.shape[1])
         shrunken = mosaic.shrunken_size(shape, self.grid, self.most) if self.most else None
         if shrunken is not None:
+            native = np.concatenate([overview, mosaic.with_separators(numbers)])
             resample = mosaic.bilinear(numbers, shrunken)
             first = (1 + tiles[0] * tiles[1]) * tokens
             numbers = first + np.arange(len(resample.index), dtype=np.int64).reshape(shrunken)
-        return np.concatenate([overview, mosaic.with_separators(numbers)]), resample
+        return native, np.concatenate([overview, mosaic.with_separators(numbers)]), resample

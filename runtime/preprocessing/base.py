@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -59,9 +59,25 @@ class Medium:
     """Further inputs of the vision graph, by name."""
     resample: Resample | None = None
     """Tokens that the model makes of others before it reads them; None: there are none."""
+    native: np.ndarray | None = None
+    """``order`` without the tokens of ``resample``, where there are some."""
     lead: int = 0
     """Rows that the tower makes of a tile before its tokens ([CLS]), which the model reads where
     nothing is dropped; ``order`` counts them among the tile's."""
+
+    def unshrunken(self) -> Medium:
+        """The same with every token of the tiles, rather than with those of ``resample``."""
+        if self.native is None:
+            return self
+        count = len(self.native)
+        return replace(
+            self,
+            order=self.native,
+            offsets=in_line(count),
+            span=count,
+            resample=None,
+            native=None,
+        )
 
     @property
     def tile_tokens(self) -> int:

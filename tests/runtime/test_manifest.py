@@ -202,6 +202,8 @@ VALID: dict[str, Any] = {
         "context": 128,
         "embedding": "embed_tokens.weight",
         "dtype": "float16",
+        "position_axes": 1,
+        "separator": None,
     },
     "preprocessing": {
         "kind": "fixed",
@@ -330,6 +332,8 @@ FREE: list[Path] = [
     ),
     ("variants",),
     ("language", "dtype"),
+    ("language", "position_axes"),
+    ("language", "separator"),
 ]
 
 

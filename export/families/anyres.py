@@ -1,0 +1,46 @@
+"""What LLaVA-NeXT and LLaVA-OneVision share: tiles of an image, and a learned row at the end of a
+line of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from ...errors import ModelNotSupported
+from ...runtime.preprocessing import Medium, Preprocessor
+from ...runtime.preprocessing.anyres import AnyResPreprocessor
+from .base import ProcessorFiles
+from .llava import Llava
+
+
+class AnyRes(Llava):
+    """A LLaVA that reads an overview tile and a mosaic of tiles of every image."""
+
+    layouts: ClassVar[tuple[str, ...]] = ("unpad", "spatial")
+
+    def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size
+        made = AnyResPreprocessor.from_hf_config(
+            files.image, (side, side), model=files.model, video=files.video
+        )
+        if made.side != vision.image_size:
+            raise ModelNotSupported(
+                f"an image processor that makes tiles of {made.side} pixels",
+                [f"the {vision.image_size} of the vision tower"],
+            )
+        return made
+
+    def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
+        pixels = torch.from_numpy(medium.pixels)[None]
+        found = model.get_image_features(pixel_values=pixels, image_sizes=torch.tensor([size]))
+        features: torch.Tensor = found.pooler_output[0]
+        return features
+
+    def separator(self, model: Any) -> torch.Tensor | None:
+        row: torch.Tensor = model.model.image_newline
+        return row
+
+    def separator_name(self) -> str | None:
+        return "image_newline"

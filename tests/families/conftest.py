@@ -1,0 +1,70 @@
+"""Small models of every family: the real architecture, random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vtp
+from vtp.export import ExportOptions, export_model
+
+from .tiny import make
+
+torch.set_num_threads(1)
+
+TARGETS = ("ort", "onnx", "trt10")
+
+
+@pytest.fixture(scope="session")
+def model_folder(made_once: Any) -> Callable[[str], Path]:
+    """The Hugging Face folder of a small model, by its name in ``tiny.MODELS``."""
+
+    def get(name: str) -> Path:
+        return made_once(f"family-{name}", lambda folder: make(name, folder))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def bundle_of(made_once: Any, model_folder: Callable[[str], Path]) -> Callable[..., Path]:
+    """The bundle of a small model and a method, in all targets."""
+
+    def get(name: str, method: str = "fastervlm", **options: Any) -> Path:
+        label = f"family-{name}-{method}-{abs(hash(str(sorted(options.items()))))}"
+
+        def export(out: Path) -> None:
+            export_model(
+                str(model_folder(name)),
+                out,
+                ExportOptions(method=method, targets=TARGETS, **options),
+            )
+
+        return made_once(label.replace(":", "_"), export)
+
+    return get
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Noise on a slope: every patch differs from its neighbours."""
+    random = np.random.default_rng(seed)
+    slope = np.linspace(0, 160, width)[None, :, None] + np.linspace(0, 60, height)[:, None, None]
+    noise = random.integers(0, 90, (height, width, 3))
+    return Image.fromarray((slope + noise).clip(0, 255).astype(np.uint8))
+
+
+class Loaded(NamedTuple):
+    """A small model in transformers, and its bundle in every target."""
+
+    folder: Path
+    pipelines: dict[str, Any]
+
+
+def load_all(bundle: Path) -> dict[str, Any]:
+    """The bundle on the CPU, by target."""
+    return {target: vtp.load(bundle, target=target) for target in TARGETS}

@@ -1,0 +1,120 @@
+"""How the small models are made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+from vtp.export.presets import TINY
+
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    # Wide enough that greedy choices do not hang on rounding.
+    "initializer_range": 0.2,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "initializer_range": 0.2,
+}
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: "
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE\n"
+    "{% elif c['type'] == 'video' %}VIDEO\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}\n"
+    "{% else %}ASSISTANT: {% for c in m['content'] %}{{ c['text'] }}{% endfor %}\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+class Words:
+    """The sample model's tokenizer, with a family's special tokens added."""
+
+    def __init__(self, *special: str) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(TINY)
+        self.tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+        self.size = len(self.tokenizer)
+        self.eos = self.tokenizer.eos_token_id
+
+    def id(self, token: str) -> int:
+        """Its number."""
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        assert isinstance(found, int)
+        return found
+
+    def text(self, kind: type, **more: Any) -> Any:
+        """The configuration of a decoder."""
+        settings = {**TEXT, "vocab_size": self.size, "eos_token_id": self.eos, "bos_token_id": None}
+        return kind(**{**settings, "pad_token_id": self.eos, **more})
+
+
+def template(image: str, video: str = "<video>") -> str:
+    """A chat template of the form that most of these models have."""
+    return TEMPLATE.replace("IMAGE", image).replace("VIDEO", video)
+
+
+def save(
+    folder: Path, model: Any, words: Words, image: Any, video: Any = None, chat: str = ""
+) -> None:
+    """Write a model folder in the form of the hub."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # What is all ones or zeros when made would hide mistakes.
+            if parameter.ndim <= 1 or "position_embedding" in name or "newline" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.generation_config = transformers.GenerationConfig(eos_token_id=words.eos)
+    model.save_pretrained(folder)
+    words.tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(chat)
+    image.save_pretrained(folder)
+    if video is not None:
+        (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
+
+
+def llava_next(folder: Path, decoder: str = "LlamaConfig", layout: str = "") -> None:
+    words = Words("<image>")
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION, image_size=32, patch_size=8),
+        text_config=words.text(getattr(transformers, decoder), **_whole(decoder)),
+        image_token_index=words.id("<image>"),
+        image_grid_pinpoints=[[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]],
+        image_seq_length=16,
+    )
+    image = transformers.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 32},
+        crop_size={"height": 32, "width": 32},
+        image_grid_pinpoints=config.image_grid_pinpoints,
+    )
+    model = transformers.LlavaNextForConditionalGeneration(config)
+    save(folder, model, words, image, chat=template("<image>"))
+
+
+def _whole(decoder: str) -> dict[str, Any]:
+    return {"sliding_window": None} if decoder == "MistralConfig" else {}
+
+
+MODELS: dict[str, Callable[[Path], None]] = {
+    "llava_next": llava_next,
+    "llava_next-mistral": lambda folder: llava_next(folder, "MistralConfig"),
+}
+
+
+def make(name: str, folder: Path) -> None:
+    """Write the model called ``name`` to ``folder``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        MODELS[name](folder)
