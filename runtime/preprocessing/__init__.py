@@ -22,6 +22,7 @@ __all__ = [
 PREPROCESSORS: dict[str, str] = {
     "fixed": "fixed:ImagePreprocessor",
     "anyres": "anyres:AnyResPreprocessor",
+    "tiles": "tiles:TilePreprocessor",
 }
 """Tag in the manifest, and the class whose settings follow it."""
 
