@@ -174,7 +174,11 @@ class _Export:
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
             plan = self.recipe.plan(
-                vision, len(language.layers), self.options.keep, self.options.average
+                vision,
+                len(language.layers),
+                self.options.keep,
+                self.options.average,
+                family.positions,
             )
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [

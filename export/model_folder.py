@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ class ModelFolder:
                 ) from error
             return text
 
-        return prompt_layout(render, image_token, image_id)
+        layout = prompt_layout(render, image_token, image_id)
+        text = self.family.image_text(self._tokenizer, image_token)
+        return layout if text == image_token else replace(layout, image_text=text)
 
     def _chat_template(self) -> str | None:
         """The processor's template where there is one, else the tokenizer's own (None)."""

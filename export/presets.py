@@ -35,4 +35,7 @@ PRESETS: dict[str, Preset] = {
     "llava-next-mistral": Preset(
         source="llava-hf/llava-v1.6-mistral-7b-hf", summary="LLaVA-NeXT with Mistral 7B"
     ),
+    "internvl3-1b": Preset(source="OpenGVLab/InternVL3-1B-hf", summary="InternVL3 1B"),
+    "internvl3-2b": Preset(source="OpenGVLab/InternVL3-2B-hf", summary="InternVL3 2B"),
+    "internvl3-8b": Preset(source="OpenGVLab/InternVL3-8B-hf", summary="InternVL3 8B"),
 }

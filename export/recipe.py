@@ -46,7 +46,12 @@ class Recipe:
         return next((m for m in self.methods if isinstance(m, GuideMethod)), None)
 
     def plan(
-        self, parts: VisionParts, depth: int, keep: Keeps | None, average: Keep | None
+        self,
+        parts: VisionParts,
+        depth: int,
+        keep: Keeps | None,
+        average: Keep | None,
+        positions: str | None = None,
     ) -> Plan:
         """The plan for a model.
 
@@ -55,6 +60,7 @@ class Recipe:
             depth: layers of its decoder.
             keep: default keeps, one for each drop; None takes the methods' own.
             average: default keeps from a mean over the layers, instead of ``keep``.
+            positions: the one position mode that the model knows; None for any.
 
         Raises:
             ScoreNotAvailable, LayerOutOfRange, KeepOutOfRange, KeepCountMismatch, KeepGrows,
@@ -62,7 +68,7 @@ class Recipe:
         """
         drops: list[Drop] = []
         if self.vision is not None:
-            self.vision.check(parts.has_cls)
+            self.vision.check(parts)
             drops.append(
                 Drop(
                     layer=0,
@@ -96,7 +102,7 @@ class Recipe:
             grid=parts.grid,
             layers=depth,
             drops=tuple(drops),
-            positions=self.positions or self._published_positions(),
+            positions=self._positions(positions),
             guide=Guide(include_last_visual_row=guide.include_last_visual_row) if guide else None,
         )
         if average is not None:
@@ -106,6 +112,13 @@ class Recipe:
         plan.counts(keep, 1)
         changed = zip(plan.drops, plan.keeps(keep), strict=True)
         return replace(plan, drops=tuple(replace(drop, keep=one) for drop, one in changed))
+
+    def _positions(self, only: str | None) -> str:
+        if only is not None and self.positions not in (None, only):
+            name = "+".join(m.name for m in self.methods)
+            accepted = f"{only}, the one mode that this model's rotary embedding knows"
+            raise ParameterInvalid(name, "positions", self.positions, accepted)
+        return only or self.positions or self._published_positions()
 
     def _published_positions(self) -> str:
         """Numbers made anew at every drop by one method, or else by the vision side's method."""

@@ -26,7 +26,10 @@ class PromptLayout:
     turn_join: str
     """Between an answer and the next turn."""
     image_token: str
+    """The image token, as a user writes it."""
     image_token_id: int
+    image_text: str | None = None
+    """What stands for it in the text that is tokenized, the token in it; None: itself."""
 
     def render_turn(self, question: str, images: int, first: bool) -> str:
         """The text that is added to the conversation by one question.
@@ -44,4 +47,7 @@ class PromptLayout:
             raise EmptyPrompt()
         lead = self.opening if first else self.turn_join
         pictures = "" if places else self.image_open * images
-        return lead + self.user_open + pictures + question + self.user_close
+        asked = self.user_open + pictures + question + self.user_close
+        if self.image_text is not None:
+            asked = asked.replace(self.image_token, self.image_text)
+        return lead + asked

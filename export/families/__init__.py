@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "llava": "llava:Llava",
     "llava_next": "llava_next:LlavaNext",
+    "internvl": "internvl:InternVl",
 }
 
 

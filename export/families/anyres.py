@@ -3,21 +3,20 @@ line of them."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.anyres import AnyResPreprocessor
-from .base import ProcessorFiles
+from .base import ProcessorFiles, VisionParts
 from .llava import Llava
 
 
 class AnyRes(Llava):
     """A LLaVA that reads an overview tile and a mosaic of tiles of every image."""
-
-    layouts: ClassVar[tuple[str, ...]] = ("unpad", "spatial")
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
@@ -31,6 +30,9 @@ class AnyRes(Llava):
                 [f"the {vision.image_size} of the vision tower"],
             )
         return made
+
+    def vision(self, model: Any) -> VisionParts:
+        return replace(super().vision(model), tiled=True)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         pixels = torch.from_numpy(medium.pixels)[None]

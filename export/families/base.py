@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -54,6 +54,10 @@ class VisionParts:
     """None: every patch is a token."""
     keeps_cls: bool = False
     """Whether the language model reads [CLS] too, where nothing is dropped."""
+    tiled: bool = False
+    """Whether an image may be several tiles."""
+    layer_arguments: Mapping[str, Any] = field(default_factory=lambda: {"attention_mask": None})
+    """What every layer takes besides the hidden states."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,6 +73,11 @@ class VisionParts:
     def free_size(self) -> bool:
         """Whether the number of tokens depends on the image."""
         return self.image_size is None
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether an image is one tile, and every patch of it a token."""
+        return not self.tiled and self.merge is None and not self.free_size
 
     def modules(self) -> list[nn.Module]:
         """All that holds weights."""
@@ -90,7 +99,7 @@ class VisionParts:
         self, pixel_values: torch.Tensor, inputs: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         """Hidden states before the first layer, and what every layer takes besides them."""
-        return self.embeddings(pixel_values), {"attention_mask": None}
+        return self.embeddings(pixel_values), dict(self.layer_arguments)
 
     def mask(self, layer: int, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """What a patch may look at in a layer, boolean ``(patches, patches)``; None for all."""
@@ -265,6 +274,10 @@ class Family(Protocol):
             size: height and width of the original.
         """
         ...
+
+    def image_text(self, tokenizer: Any, image_token: str) -> str:
+        """What stands for an image in the text, with ``image_token`` in it once."""
+        return image_token
 
     def separator(self, model: Any) -> torch.Tensor | None:
         """The learned row ``(width,)`` between image tokens, if there is one."""

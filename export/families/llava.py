@@ -18,8 +18,6 @@ from .base import Family, LanguageParts, ProcessorFiles, VisionParts
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _ROTARY = ("default", "linear", "llama3")
-_SELECTS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
-"""For each tower the ``vision_feature_select_strategy`` that gives all patches and nothing else."""
 
 
 class _ClipEmbeddings(nn.Module):
@@ -40,12 +38,18 @@ class Llava(Family):
 
     name: ClassVar[str] = "llava"
     model_class: ClassVar[str] = "LlavaForConditionalGeneration"
+    towers: ClassVar[Mapping[str, str]] = {
+        "clip_vision_model": "default",
+        "siglip_vision_model": "full",
+    }
+    """Vision towers, each with the ``vision_feature_select_strategy`` that gives all patches and
+    nothing else."""
 
     def check(self, config: Any) -> None:
         vision, text = config.vision_config, config.text_config
-        if vision.model_type not in _SELECTS:
+        if vision.model_type not in self.towers:
             raise ModelNotSupported(
-                f"a {self.name} with vision tower {vision.model_type!r}", _SELECTS
+                f"a {self.name} with vision tower {vision.model_type!r}", self.towers
             )
         if text.model_type not in _DECODERS:
             raise ModelNotSupported(f"a {self.name} with decoder {text.model_type!r}", _DECODERS)
@@ -53,7 +57,7 @@ class Llava(Family):
             raise ModelNotSupported(
                 f"vision_feature_layer {config.vision_feature_layer!r}", ["one layer index"]
             )
-        selects = _SELECTS[vision.model_type]
+        selects = self.towers[vision.model_type]
         if config.vision_feature_select_strategy != selects:
             raise ModelNotSupported(
                 f"vision_feature_select_strategy {config.vision_feature_select_strategy!r} of a "

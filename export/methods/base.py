@@ -20,6 +20,25 @@ from ..attention import symbolic
 from ..topk_op import topk_tokens
 
 
+class TowerKind(Protocol):
+    """What is known of a tower before it runs; ``families.base.VisionParts``."""
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether row 0 is a [CLS] token."""
+        ...
+
+    @property
+    def free_size(self) -> bool:
+        """Whether the number of tokens depends on the image."""
+        ...
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether an image is one tile, and every patch of it a token."""
+        ...
+
+
 class TowerView(Protocol):
     """What a vision-side method may look at: one run of the tower up to its feature layer.
 
@@ -92,6 +111,10 @@ class VisionMethod(Method):
     needs_cls: ClassVar[bool] = False
     reads_prompt: ClassVar[bool] = False
     """Whether the score depends on the prompt's text."""
+    needs_grid: ClassVar[bool] = False
+    """Whether it must know rows and columns of tokens at export."""
+    in_order: ClassVar[bool] = True
+    """Whether kept tokens are patches in raster order; else only one tile can be arranged."""
     on_projected: ClassVar[bool] = False
     """Whether the score needs every token behind the projector; else only kept ones pass it."""
 
@@ -117,14 +140,30 @@ class VisionMethod(Method):
         features, kept = topk_tokens(tower.features, scores, tower.keep)
         return tower.project(features), kept, scores
 
-    def check(self, has_cls: bool) -> None:
+    def check(self, tower: TowerKind) -> None:
         """Refuse a tower that the method cannot read.
 
         Raises:
             ScoreNotAvailable: naming what fits.
         """
-        if self.needs_cls and not has_cls:
+        if self.needs_cls and not tower.has_cls:
             raise ScoreNotAvailable(self.name)
+        self._check_layout(tower)
+
+    def _check_layout(self, tower: TowerKind) -> None:
+        if self.needs_grid and tower.free_size:
+            raise ScoreNotAvailable(
+                self.name,
+                "lays its choice over a grid of fixed size, and this model's images have as many "
+                "tokens as their size asks for: take another method (vtp list methods)",
+            )
+        if not self.in_order and not tower.one_to_one:
+            raise ScoreNotAvailable(
+                self.name,
+                "gives tokens that are no patches in their order, which only models of one tile "
+                "for each image, and one token for each patch, can read: take another method "
+                "(vtp list methods)",
+            )
 
 
 CLS, COLUMN_MEAN = "cls", "column-mean"
@@ -149,9 +188,10 @@ class AttentionScored(VisionMethod):
     def score_layer(self, depth: int) -> int | None:
         return depth - 1
 
-    def check(self, has_cls: bool) -> None:
-        if self.score == CLS and not has_cls:
+    def check(self, tower: TowerKind) -> None:
+        if self.score == CLS and not tower.has_cls:
             raise ScoreNotAvailable(self.name)
+        self._check_layout(tower)
 
 
 @dataclass(frozen=True, kw_only=True)

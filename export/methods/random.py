@@ -21,6 +21,7 @@ class RandomOrder(VisionMethod):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "a random order of places, fixed by a seed (baseline)"
+    needs_grid: ClassVar[bool] = True
 
     seed: int = 0
     """Seed of the order."""

@@ -21,6 +21,7 @@ class UniformGrid(VisionMethod):
 
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "an even spread over the patch grid (baseline)"
+    needs_grid: ClassVar[bool] = True
 
     def scores(self, tower: TowerView) -> torch.Tensor:
         return fixed_scores(farthest_point_ranks(*tower.grid), tower.features)

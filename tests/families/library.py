@@ -17,6 +17,9 @@ class Library:
     The processors of transformers 5 want torchvision; their image processors on Pillow do not.
     """
 
+    around = ("", "")
+    """Texts around the placeholders of an image."""
+
     def __init__(self, folder: Path) -> None:
         self.model: Any = AutoModelForImageTextToText.from_pretrained(
             folder, attn_implementation="eager", dtype=torch.float32
@@ -34,20 +37,19 @@ class Library:
             add_generation_prompt=True,
             tokenize=False,
         )
-        ids: list[int] = self.tokenizer(text)["input_ids"]
+        token = self.tokenizer.convert_ids_to_tokens(self.model.config.image_token_id)
+        ids: list[int] = self.tokenizer(text.replace(token, token.join(self.around)))["input_ids"]
         return ids
 
-    def pixels(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """``pixel_values`` and ``image_sizes`` of the library's processor."""
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """What the library's image processor makes for the model."""
         made = self.images(list(images), return_tensors="pt")
-        return made["pixel_values"], made["image_sizes"]
+        return {"pixel_values": made["pixel_values"], "image_sizes": made["image_sizes"]}
 
     @torch.no_grad()
     def features(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
         """Image embeddings ``(n, width)`` of each image, as the model packs them."""
-        pixels, sizes = self.pixels(images)
-        found = self.model.get_image_features(pixel_values=pixels, image_sizes=sizes)
-        return list(found.pooler_output)
+        return list(self.model.get_image_features(**self.pixels(images)).pooler_output)
 
     @torch.no_grad()
     def answer(self, images: Sequence[Image.Image], question: str, steps: int) -> list[int]:
@@ -55,8 +57,7 @@ class Library:
         ids = self.prompt(question, len(images))
         inputs: dict[str, Any] = {}
         if images:
-            pixels, sizes = self.pixels(images)
-            inputs = {"pixel_values": pixels, "image_sizes": sizes}
+            inputs = self.pixels(images)
             counts = iter([len(one) for one in self.features(images)])
             image = self.model.config.image_token_id
             ids = [t for token in ids for t in [token] * (next(counts) if token == image else 1)]
@@ -91,3 +92,19 @@ class Library:
         )
         tokens: list[int] = out[0].tolist()
         return tokens
+
+
+class InternVlLibrary(Library):
+    """InternVL: every image is a run of tiles, its placeholders between two tokens."""
+
+    around = ("<img>", "</img>")
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        made = self.images(list(images), crop_to_patches=True, return_tensors="pt")
+        self.tiles = made["num_patches"]
+        return {"pixel_values": made["pixel_values"]}
+
+    @torch.no_grad()
+    def features(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        found = self.model.get_image_features(**self.pixels(images)).pooler_output
+        return [one.flatten(0, 1) for one in torch.split(found, [int(n) for n in self.tiles])]

@@ -47,7 +47,7 @@ def test_pruned_answers_keep_the_best_of_every_tile(
     library = Library(model_folder("llava_next"))
     image = picture(*size)
     count = keep_count(keep, 16)
-    pixels, sizes = library.pixels([image])
+    pixels, sizes = library.pixels([image]).values()
     model = library.model
     with torch.no_grad():
         tower = model.model.vision_tower(

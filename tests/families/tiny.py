@@ -102,12 +102,37 @@ def llava_next(folder: Path, decoder: str = "LlamaConfig", layout: str = "") -> 
     save(folder, model, words, image, chat=template("<image>"))
 
 
+def internvl(folder: Path, norm: str = "layer_norm") -> None:
+    words = Words("<img>", "</img>", "<IMG_CONTEXT>")
+    config = transformers.InternVLConfig(
+        vision_config=transformers.InternVLVisionConfig(
+            **VISION,
+            image_size=[32, 32],
+            patch_size=[4, 4],
+            norm_type=norm,
+            use_qk_norm=norm == "rms_norm",
+            use_mean_pooling=norm == "layer_norm",
+        ),
+        text_config=words.text(transformers.Qwen2Config, use_sliding_window=False),
+        image_token_id=words.id("<IMG_CONTEXT>"),
+        image_seq_length=16,
+        tie_word_embeddings=False,
+    )
+    image = transformers.GotOcr2ImageProcessorPil(
+        size={"height": 32, "width": 32}, crop_to_patches=True, min_patches=1, max_patches=6
+    )
+    model = transformers.InternVLForConditionalGeneration(config)
+    save(folder, model, words, image, chat=template("<IMG_CONTEXT>"))
+
+
 def _whole(decoder: str) -> dict[str, Any]:
     return {"sliding_window": None} if decoder == "MistralConfig" else {}
 
 
 MODELS: dict[str, Callable[[Path], None]] = {
     "llava_next": llava_next,
+    "internvl": internvl,
+    "internvl-6b": lambda folder: internvl(folder, "rms_norm"),
     "llava_next-mistral": lambda folder: llava_next(folder, "MistralConfig"),
 }
 
