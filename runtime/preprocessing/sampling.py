@@ -79,12 +79,13 @@ class Sampling:
         """The fields as JSON types."""
         return dict(vars(self))
 
-    def indices(self, total: int, fps: float | None = None) -> np.ndarray:
+    def indices(self, total: int, fps: float | None = None, name: str = "the video") -> np.ndarray:
         """Which frames are taken.
 
         Args:
             total: Frames of the video.
             fps: Frames of the video for each of its seconds; None where it is not known.
+            name: What errors call the video.
 
         Returns:
             ``(frames,)`` int64, ascending, each in 0..total-1.
@@ -93,28 +94,28 @@ class Sampling:
             VideoUnreadable: The video has no frames, or ``fps`` is needed and not known.
         """
         if total < 1:
-            raise VideoUnreadable("the video", "it has no frames")
-        count = self._count(total, fps)
+            raise VideoUnreadable(name, "it has no frames")
+        if self.count is None and fps is None:
+            raise VideoUnreadable(
+                name, "it does not say its frames per second; give a count of frames"
+            )
+        count = self._count(total, fps or 1.0)
         if self.rule == "start":
             return np.arange(count, dtype=np.int64) * total // count
         step = total / count
         start = step / 2 if self.rule == "middle" else 0.0
         # torch.arange(start, total, step).int(): computed in float64, rounded to float32, cut.
-        length = math.ceil((total - start) / step)
-        steps = (start + np.arange(length) * step).astype(np.float32).astype(np.int64)
-        return np.minimum(steps, total - 1)
+        # Where rounding gives it one place more, that is behind the last frame, and not read.
+        places = (start + np.arange(count) * step).astype(np.float32)
+        return np.minimum(places.astype(np.int64), total - 1)
 
-    def _count(self, total: int, fps: float | None) -> int:
+    def _count(self, total: int, fps: float) -> int:
         group = self.group if self.rule == "groups" else 1
         most = min(self.most, total)
         if self.count is not None:
             count = round(self.count / group) * group
             return max(1, min(count, most))
-        if fps is None or self.fps is None:
-            raise VideoUnreadable(
-                "the video", "it does not say its frames per second; give a count of frames"
-            )
-        asked = total / fps * self.fps
+        asked = total / fps * (self.fps or 0.0)
         if self.rule != "groups":
             return max(1, min(max(int(asked), self.least), most))
         most = max(1, most // group * group)
