@@ -16,14 +16,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .runtime import Pipeline, Result, load
+    from .runtime import Pipeline, Result, Video, load
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "Result", "__version__", "load"]
+__all__ = ["Pipeline", "Result", "Video", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Pipeline", "Result", "load"):
+    if name in ("Pipeline", "Result", "Video", "load"):
         from . import runtime
 
         return getattr(runtime, name)

@@ -68,7 +68,7 @@ class Comparison:
         their_logits, _ = self.theirs.prefill(tokens, features)
         found = {
             "pixels": _difference(their_pixels.numpy(), pixels),
-            "image_embeds": _difference(features.numpy(), seen.embeds.read()[0]),
+            "image_embeds": _difference(features.numpy(), seen.embeds[0].read()[0]),
             "logits": _difference(their_logits.numpy()[0], logits),
         }
         if not max(found.values()) <= SAME:

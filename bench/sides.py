@@ -67,7 +67,7 @@ class Ours:
     def prefill(self, seen: Seen) -> tuple[np.ndarray, KVCache]:
         """A fresh cache, splice of the embeddings, language graph; logits ``(vocab,)``."""
         ids = [self.image_token]
-        prompt = splice(self.pipe.decoder, self.tokens, ids, seen.embeds, seen.arranged())
+        prompt = splice(self.pipe.decoder, self.tokens, ids, seen.rows, seen.arranged())
         cache = self.pipe.decoder.cache(prompt.layout.tokens + self._room)
         return self.pipe.decoder.prefill(prompt, cache).logits, cache
 

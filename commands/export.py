@@ -89,6 +89,13 @@ _PACKAGES = (
     help="Flavour of graph: ort (ONNX Runtime), onnx (TensorRT 10.15 and later, TensorRT-RTX), "
     "trt10 (TensorRT 10.0 to 10.14, JetPack 6); again for more.  [default: ort, onnx]",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["unpad", "spatial"]),
+    help="Of models that see tiles (LLaVA-NeXT, OneVision): unpad leaves padding out and ends "
+    "every row with a separator, as transformers does; spatial reads all tokens of the tiles and "
+    "nothing else, as FasterVLM's published code does.  [default: unpad]",
+)
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def export(
@@ -104,6 +111,7 @@ def export(
     seed: int | None,
     dtype: str,
     targets: tuple[str, ...],
+    layout: str | None,
     revision: str | None,
     force: bool,
 ) -> None:
@@ -144,6 +152,7 @@ def export(
         average=average,
         dtype=dtype,
         targets=targets or DEFAULT_TARGETS,
+        layout=layout,
         revision=revision,
         force=force,
     )

@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     metavar="F",
     help="Image to ask about; give the option again for several.",
 )
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Video to ask about, behind the images; give the option again for several.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Frames to take of a video.  [default: the model's own number]",
+)
 @click.option("--prompt", required=True, metavar="T", help="The question.")
 @keep_options
 @click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer.")
@@ -72,6 +86,8 @@ if TYPE_CHECKING:
 def run(
     bundle: Path,
     images: tuple[Path, ...],
+    videos: tuple[Path, ...],
+    frames: int | None,
     prompt: str,
     keep: Keeps | None,
     average: Keep | None,
@@ -88,7 +104,7 @@ def run(
     variant: str | None,
     form: str,
 ) -> None:
-    """Ask the bundle in DIR a question about one or more images.
+    """Ask the bundle in DIR a question about images or videos.
 
     The answer streams to stdout; how many tokens were kept and how long it took goes to stderr.
     Where the prompt holds the model's image token (such as <image>), the images go there.
@@ -100,12 +116,15 @@ def run(
           --keep 0.05 --save-overlay kept.png
       vtp run out/large --guide out/small --exit-threshold 0.9 --image scene.png \\
           --prompt "what number is shown?"
+      vtp run out/video-llava --video clip.mp4 --prompt "what happens?" --keep 0.1
       vtp run out/tiny --engine tensorrt-rtx --image scene.png --prompt "what is it?"
     """
-    from ..runtime import load
+    from ..runtime import Video, load
     from ..runtime.images import DEFAULT_MAX_PIXELS
     from ..runtime.overlay import check_path
 
+    if frames is not None and not videos:
+        raise click.UsageError("--frames needs a --video")
     if save_overlay is not None and not images:
         raise click.UsageError("--save-overlay needs an --image")
     if save_overlay is not None:
@@ -121,7 +140,7 @@ def run(
         guide=guide,
     )
     answer = pipeline.stream(
-        list(images),
+        [*images, *(Video(path, frames) for path in videos)],
         prompt,
         keep=keep,
         average=average,
@@ -211,7 +230,7 @@ def _document(result: Result) -> dict[str, Any]:
 
 
 def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
-    """One overlay for each image, of the patches that reach the last layer; several are numbered
+    """One overlay for each image, not of videos, of the patches that reach the last layer; several are numbered
     before the suffix."""
     from ..runtime.images import load_image
     from ..runtime.overlay import save_overlay
@@ -220,7 +239,7 @@ def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], targ
         print("[no overlay: the guide answered, nothing was dropped]", file=sys.stderr)
         return
     manifest = pipeline.bundle.manifest
-    for number, (source, kept) in enumerate(zip(images, result.reached, strict=True), start=1):
+    for number, (source, kept) in enumerate(zip(images, result.reached, strict=False), start=1):
         image = load_image(source, max_pixels=pipeline.max_pixels)
         medium = manifest.preprocessing(image, len(images))
         several = target.with_stem(f"{target.stem}-{number}")

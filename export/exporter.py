@@ -40,7 +40,7 @@ from ..runtime.manifest import (
 from ..runtime.pipeline import load
 from ..runtime.plan import Plan
 from ..runtime.text import Text
-from ..runtime.verify import replay
+from ..runtime.verify import golden_media, golden_turn, replay
 from .attention import use_traced_attention
 from .checkpoint import Checkpoint
 from .families.base import LanguageParts, VisionParts
@@ -50,6 +50,7 @@ from .output import replace_folder
 from .recipe import Recipe, make_recipe
 from .reference import (
     PROMPT,
+    VIDEO_FRAMES,
     Reference,
     Sample,
     check_unpruned,
@@ -101,6 +102,9 @@ class ExportOptions:
     scores are float32 always, and so is what goes from graph to graph."""
     targets: tuple[str, ...] = DEFAULT_TARGETS
     """Flavours of graph, keys of ``targets.TARGETS``."""
+    layout: str | None = None
+    """Of models that read tiles of an image: how they lie in the prompt, ``unpad`` (the library's,
+    the default) or ``spatial`` (as in FasterVLM's published code)."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -130,7 +134,7 @@ def export_model(
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")
         source = find_model(model, options.revision)
-        opened = ModelFolder(source.folder)
+        opened = ModelFolder(source.folder, options.layout)
         return _Export(opened, source.id, source.revision, recipe, options, folder, progress).run()
 
 
@@ -173,6 +177,7 @@ class _Export:
                 model = family.make(config).eval()
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
+            of_video = family.video(model) if self.opened.prompt.video else None
             plan = self.recipe.plan(
                 vision,
                 len(language.layers),
@@ -184,7 +189,7 @@ class _Export:
             graphs = [
                 (name, graph)
                 for name in self.options.targets
-                for graph in self._trace(maker, vision, language, plan, name)
+                for graph in self._trace(maker, (vision, of_video), language, plan, name)
             ]
         embedding = family.embedding_name()
         separator = family.separator_name()
@@ -215,7 +220,7 @@ class _Export:
     def _trace(
         self,
         maker: GraphMaker,
-        vision: VisionParts,
+        towers: tuple[VisionParts, VisionParts | None],
         language: LanguageParts,
         plan: Plan,
         target_name: str,
@@ -227,7 +232,12 @@ class _Export:
             return graph()
 
         width = language.config.hidden_size
-        yield traced("vision", lambda: maker.vision(vision, self.recipe.vision, width, target))
+        for name, parts in zip(("vision", "video"), towers, strict=True):
+            if parts is not None:
+                looks = partial(maker.vision, parts, self.recipe.vision, width, target, name)
+                yield traced(name, looks)
+        if self.opened.family.shrinks(self.opened.preprocessing):
+            yield traced("shrink", lambda: maker.shrink(towers[0], width, target))
         if plan.guide is not None:
             yield traced("language.0", lambda: maker.guide(language, target))
             return
@@ -280,21 +290,31 @@ class _Export:
         self.progress.step("running PyTorch on the golden sample")
         image, layout = sample_image(), self.opened.prompt
         image.save(self.folder / "golden.png")
-        prompt = Text(self.folder / "tokenizer.json").encode(layout.render_turn(PROMPT, 1, True))
-        medium = self.opened.preprocessing(image)
+        text = Text(self.folder / "tokenizer.json")
+        samples = [
+            Sample(
+                golden_media(self.opened, image, frames),
+                image.size[::-1],
+                text.encode(golden_turn(layout, PROMPT, frames)),
+                layout.placeholders,
+                frames,
+            )
+            for frames in ((0,) if layout.video is None else (0, VIDEO_FRAMES))
+        ]
         model = load_torch_model(self.opened.config, self.opened.folder)
         keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
         if plan.keeps(None) != keeps[0]:
             keeps.append(plan.keeps(None))
-        sample = Sample(medium, image.size[::-1], prompt, layout.image_token_id)
-        plain = plain_reference(self.opened.family, model, sample)
+        plain = [plain_reference(self.opened.family, model, sample) for sample in samples]
         exact = replace(language, dtype="float32")
         staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
         cases: list[Reference] = []
-        for done, keep in enumerate(keeps):
-            self.progress.fraction(done, len(keeps))
+        wanted = [(sample, keep) for sample in samples for keep in keeps]
+        for done, (sample, keep) in enumerate(wanted):
+            self.progress.fraction(done, len(wanted))
             cases.append(staged.run(sample, keep))
-        check_unpruned(cases[0], plain, TOLERANCES["float32"])
+        for truth, case in zip(plain, cases[:: len(keeps)], strict=True):
+            check_unpruned(case, truth, TOLERANCES["float32"])
         tensors = self.folder / "golden.safetensors"
         save_file(dict(golden_tensors(cases)), tensors)
         tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
@@ -303,7 +323,9 @@ class _Export:
             prompt=PROMPT,
             tensors="golden.safetensors",
             tolerance=TOLERANCES[self.options.dtype],
-            cases=tuple(GoldenCase(keep=case.keep, tokens=case.tokens) for case in cases),
+            cases=tuple(
+                GoldenCase(keep=case.keep, tokens=case.tokens, frames=case.frames) for case in cases
+            ),
             measured=(),
         )
         return golden, [self._file("golden.png"), self._file("golden.safetensors")]

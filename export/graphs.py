@@ -24,6 +24,7 @@ from .passes.static_reshape import make_reshapes_static
 from .passes.transposed_weights import pull_transposes
 from .scores.next_attention import NextLayerAttention
 from .scores.raters import RaterChoice
+from .shrink import ShrinkGraph
 from .targets.base import Target
 from .tracing import Shape, tidy, trace, unknown_values
 from .vision import VisionGraph
@@ -143,6 +144,24 @@ class GraphMaker:
             name,
         )
         return self._finish(name, model, module, {}, target)
+
+    def shrink(self, parts: VisionParts, width: int, target: Target) -> TracedGraph:
+        """The graph that makes fewer tokens of a large mosaic."""
+        module = ShrinkGraph()
+        shape: Shape = ("images", parts.tokens, width)
+        model = trace(
+            module,
+            {
+                "image_embeds": torch.zeros(2, parts.tokens, width),
+                "index": torch.zeros(3, 4, dtype=torch.int64),
+                "weight": torch.zeros(3, 4),
+            },
+            {"image_embeds": shape, "index": ("rows", 4), "weight": ("rows", 4)},
+            {"shrunken": (1, "rows", width)},
+            target.opset,
+            "shrink",
+        )
+        return self._finish("shrink", model, module, {}, target)
 
     def language(
         self,

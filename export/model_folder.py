@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFileMissing, ModelNotSupported
-from ..runtime.prompt import PromptLayout
+from ..errors import ModelFileMissing, ModelNotSupported, OptionInvalid
+from ..runtime.prompt import PromptLayout, VideoLayout
 from .families import make_family
 from .families.base import ProcessorFiles
-from .prompt_layout import prompt_layout
+from .prompt_layout import prompt_layout, video_open
 
 _MAX_NEW_TOKENS = 128
 
@@ -24,7 +25,7 @@ class ModelFolder:
         ModelFileMissing: a file is missing or cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layout: str | None = None) -> None:
         from transformers import AutoConfig, AutoTokenizer
         from transformers.utils import logging
 
@@ -41,7 +42,11 @@ class ModelFolder:
                 "save the tokenizer with transformers (AutoTokenizer...save_pretrained) first",
             )
         self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
-        self.preprocessing = self.family.preprocessing(self.config, self._processor_files())
+        if layout is not None and layout not in self.family.layouts:
+            accepted = " or ".join(self.family.layouts)
+            fits = f"{accepted} for a {self.family.name}" if accepted else "none: it has one"
+            raise OptionInvalid("layout", layout, fits)
+        self.preprocessing = self.family.preprocessing(self.config, self._processor_files(layout))
         self.prompt = self._prompt()
 
     def save_tokenizer(self, path: Path) -> None:
@@ -85,7 +90,22 @@ class ModelFolder:
 
         layout = prompt_layout(render, image_token, image_id)
         text = self.family.image_text(self._tokenizer, image_token)
-        return layout if text == image_token else replace(layout, image_text=text)
+        return replace(
+            layout,
+            image_text=None if text == image_token else text,
+            video=self._video(render, text),
+        )
+
+    def _video(
+        self, render: Callable[[list[dict[str, Any]]], str], image_text: str
+    ) -> VideoLayout | None:
+        if self.preprocessing.sampling is None:
+            return None
+        token = self.family.video_token(self.config, self._tokenizer)
+        opening = video_open(render, token)
+        frame = self.family.frame_text(image_text)
+        number = None if frame else self._tokenizer.convert_tokens_to_ids(token)
+        return VideoLayout(open=opening, token=token, token_id=number, frame=frame)
 
     def _chat_template(self) -> str | None:
         """The processor's template where there is one, else the tokenizer's own (None)."""
@@ -100,14 +120,15 @@ class ModelFolder:
             raise ModelFileMissing(self.folder, "chat template (chat_template.jinja)")
         return None
 
-    def _processor_files(self) -> ProcessorFiles:
+    def _processor_files(self, layout: str | None) -> ProcessorFiles:
         nested = self._json("processor_config.json", optional=True)
         image, video = nested.get("image_processor"), nested.get("video_processor")
         if not isinstance(image, dict):
             image = self._json("preprocessor_config.json")
         if not isinstance(video, dict):
             video = self._json("video_preprocessor_config.json", optional=True) or None
-        return ProcessorFiles(model=self._json("config.json"), image=image, video=video)
+        model = self._json("config.json")
+        return ProcessorFiles(model=model, image=image, video=video, layout=layout)
 
     def _json(self, name: str, optional: bool = False) -> dict[str, Any]:
         path = self.folder / name

@@ -35,6 +35,15 @@ PRESETS: dict[str, Preset] = {
     "llava-next-mistral": Preset(
         source="llava-hf/llava-v1.6-mistral-7b-hf", summary="LLaVA-NeXT with Mistral 7B"
     ),
+    "video-llava": Preset(
+        source="LanguageBind/Video-LLaVA-7B-hf", summary="Video-LLaVA 7B, images and videos"
+    ),
+    "llava-onevision-0.5b": Preset(
+        source="llava-hf/llava-onevision-qwen2-0.5b-ov-hf", summary="LLaVA-OneVision 0.5B"
+    ),
+    "llava-onevision-7b": Preset(
+        source="llava-hf/llava-onevision-qwen2-7b-ov-hf", summary="LLaVA-OneVision 7B"
+    ),
     "internvl3-1b": Preset(source="OpenGVLab/InternVL3-1B-hf", summary="InternVL3 1B"),
     "internvl3-2b": Preset(source="OpenGVLab/InternVL3-2B-hf", summary="InternVL3 2B"),
     "internvl3-8b": Preset(source="OpenGVLab/InternVL3-8B-hf", summary="InternVL3 8B"),

@@ -55,6 +55,24 @@ def prompt_layout(
     )
 
 
+def video_open(render: Callable[[list[dict[str, Any]]], str], token: str) -> str:
+    """What a chat template writes for a video before the question.
+
+    Raises:
+        ModelNotSupported: it does not put the video token there.
+    """
+    turn = _says("user", _FIRST)
+    with_video = {**turn, "content": [{"type": "video"}, *turn["content"]]}
+    before, _ = _split(render([turn]), _FIRST)
+    shown, _ = _split(render([with_video]), _FIRST)
+    if not shown.startswith(before) or shown.count(token) != 1:
+        raise ModelNotSupported(
+            f"{_LEFT} does not put {token!r} right before the question",
+            ["videos at the start of the user's turn"],
+        )
+    return shown[len(before) :]
+
+
 def _says(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 

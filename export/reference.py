@@ -17,6 +17,8 @@ from ..runtime.preprocessing.base import Medium
 from .families.base import Family
 
 PROMPT = "What is in the picture?"
+VIDEO_FRAMES = 2
+"""Frames of the sample video, of models that take videos."""
 STEPS = 12
 """Greedy tokens compared."""
 
@@ -40,13 +42,15 @@ def sample_image() -> Image.Image:
 class Sample:
     """What is asked."""
 
-    medium: Medium
-    """The picture, preprocessed."""
+    media: list[Medium]
+    """The picture, preprocessed, or its frames; one for each placeholder."""
     size: tuple[int, int]
     """Its height and width in pixels."""
     prompt: list[int]
-    """Token ids with one ``image_token``."""
-    image_token: int
+    """Token ids with a placeholder for each."""
+    placeholders: list[int]
+    frames: int = 0
+    """Of a video; 0 for an image."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Reference:
     """``steps`` greedy tokens; the end token does not stop them."""
     drops: tuple[tuple[np.ndarray | None, np.ndarray], ...] = ()
     """For each drop inside the decoder: scores, and the patches left."""
+    frames: int = 0
+    """As for ``Sample``."""
     received: np.ndarray | None = None
     """``(tokens,)`` float32: of a guide, the attention that each image token received."""
 
@@ -105,22 +111,25 @@ def plain_reference(family: Family, model: Any, sample: Sample) -> Plain:
         model: from ``load_torch_model``.
         sample: what is asked.
     """
-    medium = sample.medium
-    embeds = family.image_features(model, medium, sample.size)
-    place = sample.prompt.index(sample.image_token)
+    embeds = [family.image_features(model, one, sample.size) for one in sample.media]
+    axes = len(sample.media[0].offsets)
     table = model.get_input_embeddings()
-    before = torch.tensor([sample.prompt[:place]])
-    after = torch.tensor([sample.prompt[place + 1 :]])
-    inputs = torch.cat((table(before), embeds[None], table(after)), dim=1)
-    axes = len(medium.offsets)
-    texts = len(sample.prompt) - place - 1
-    numbers = [
-        np.tile(np.arange(place), (axes, 1)),
-        place + medium.offsets,
-        np.tile(place + medium.span + np.arange(texts), (axes, 1)),
-    ]
+    rows: list[torch.Tensor] = []
+    numbers: list[np.ndarray] = []
+    seen, number = 0, 0
+    for token in sample.prompt:
+        if token in sample.placeholders:
+            medium = sample.media[seen]
+            rows.append(embeds[seen])
+            numbers.append(number + medium.offsets)
+            seen, number = seen + 1, number + medium.span
+        else:
+            rows.append(table(torch.tensor([token])))
+            numbers.append(np.full((axes, 1), number))
+            number += 1
+    inputs = torch.cat(rows)[None]
     logits = _greedy(model, inputs, np.concatenate(numbers, axis=1))
-    return Plain(embeds.numpy(), logits)
+    return Plain(torch.cat(embeds).numpy(), logits)
 
 
 def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:

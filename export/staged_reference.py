@@ -20,12 +20,13 @@ from .attention import use_traced_attention
 from .drop import DropGraph
 from .eager import EagerTarget
 from .eager_engine import EagerEngine, EagerGraph
-from .families.base import Family, LanguageParts
+from .families.base import Family, LanguageParts, VisionParts
 from .language import GuideStage, LanguageStage
 from .recipe import Recipe
 from .reference import STEPS, Reference, Sample
 from .scores import score_class
 from .scores.raters import RaterChoice
+from .shrink import ShrinkGraph
 from .vision import VisionGraph
 
 _STAGE = ("position_ids", "write_index")
@@ -50,12 +51,12 @@ class StagedReference:
         self._plan = plan
         engine, target = EagerEngine(), EagerTarget()
         parts, decoder = family.vision(model), family.language(model)
-        vision = VisionGraph(parts, recipe.vision, target)
-        takes: tuple[str, ...] = tuple(parts.ends())
-        if recipe.vision is not None:
-            takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
-        looking = EagerGraph(vision, takes, ("image_embeds", "kept", "scores"))
-        self.vision = Vision(engine, plan, language.width, {"image": looking})
+        looking = {"image": _looking(parts, recipe, target)}
+        of_video = family.video(model)
+        if of_video is not None:
+            looking["video"] = _looking(of_video, recipe, target)
+        shrinking = EagerGraph(ShrinkGraph(), ("image_embeds", "index", "weight"), ("shrunken",))
+        self.vision = Vision(engine, plan, language.width, {**looking, "shrink": shrinking})
         table = model.get_input_embeddings().weight.detach().numpy()
         graphs = _graphs(plan, decoder, target)
         row = family.separator(model)
@@ -66,16 +67,18 @@ class StagedReference:
     @torch.no_grad()
     def run(self, sample: Sample, keep: tuple[Keep, ...]) -> Reference:
         """Greedy answer of ``STEPS`` tokens with these keeps."""
-        plan, extent = self._plan, extent_of([sample.medium])
-        prompt_ids = np.array([token for token in sample.prompt if token != sample.image_token])
+        media = self.vision.ready(sample.media, keep)
+        plan, extent = self._plan, extent_of(media)
+        texts = [token for token in sample.prompt if token not in sample.placeholders]
+        prompt_ids = np.array(texts)
         embeds = self.decoder.embed(prompt_ids)
-        seen = self.vision([sample.medium], keep, embeds)
+        seen = self.vision(media, keep, embeds)
         prompt = splice(
-            self.decoder, sample.prompt, [sample.image_token], seen.embeds, seen.arranged()
+            self.decoder, sample.prompt, sample.placeholders, seen.rows, seen.arranged()
         )
         counts = plan.counts(keep, extent, len(prompt.layout.image_rows))
         cache = self.decoder.cache(prompt.layout.tokens + STEPS)
-        given = {"guide": [stand_in_scores(extent.total)]}
+        given = {"guide": [stand_in_scores(size) for size in extent.sizes]}
         if seen.scores is not None:
             given["vision"] = seen.given()
         read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
@@ -98,8 +101,18 @@ class StagedReference:
             logits=np.stack(rows),
             tokens=tuple(tokens),
             received=received,
+            frames=sample.frames,
             drops=tuple((d.scores, d.left.entries) for d in read.drops),
         )
+
+
+def _looking(parts: VisionParts, recipe: Recipe, target: EagerTarget) -> EagerGraph:
+    """A vision graph, as a module."""
+    takes: tuple[str, ...] = tuple(parts.ends())
+    if recipe.vision is not None:
+        takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
+    module = VisionGraph(parts, recipe.vision, target)
+    return EagerGraph(module, takes, ("image_embeds", "kept", "scores"))
 
 
 def _graphs(plan: Plan, parts: LanguageParts, target: EagerTarget) -> dict[str, Graph]:

@@ -9,6 +9,7 @@ from .answer import Answer
 from .bundle import Bundle
 from .chat import Chat
 from .keep import Keep, keep_count
+from .media import Video
 from .pipeline import Pipeline, load
 from .result import Result, Timings
 
@@ -20,6 +21,7 @@ __all__ = [
     "Pipeline",
     "Result",
     "Timings",
+    "Video",
     "keep_count",
     "load",
 ]

@@ -32,7 +32,7 @@ class Arranged:
         return Arranged(rows=self.rows, entries=self.entries, offsets=numbers, span=count)
 
 
-def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int) -> Arranged:
+def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int, made: int = 0) -> Arranged:
     """Lay out what the vision graph kept of an image.
 
     A separator always stays. A token that the unpruned sequence leaves out, as padding, goes.
@@ -41,6 +41,7 @@ def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int) -> Arranged:
         medium: the image, as it was preprocessed.
         kept: for each tile ``(k,)`` the tokens that stay; -1 for one that stands for none.
         first: row of the first of them among all image embeddings.
+        made: row of the first of the tokens that were made of others (``Medium.resample``).
     """
     if len(kept) == 1 and _is_plain(medium):
         (entries,) = kept
@@ -57,6 +58,8 @@ def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int) -> Arranged:
         if stand.sum() == tokens:
             row_of[at : at + lead] = rows[:lead]
         first += len(chosen)
+    if medium.resample is not None:
+        row_of = np.concatenate([row_of, made + np.arange(len(medium.resample.index))])
     order = medium.order
     row = np.where(order == SEPARATOR, SEPARATOR, row_of[order])
     entries = np.flatnonzero((order == SEPARATOR) | (row >= 0))
@@ -75,6 +78,9 @@ def by_entry(medium: Medium, scores: Sequence[np.ndarray]) -> np.ndarray:
     """
     lowest = np.finfo(np.float32).min
     led = [np.concatenate([np.full(medium.lead, lowest), of_tile]) for of_tile in scores]
+    if medium.resample is not None:
+        index, weight = medium.resample.index, medium.resample.weight
+        led.append((np.concatenate(led)[index] * weight).sum(axis=1))
     picked: np.ndarray = np.where(
         medium.order == SEPARATOR, lowest, np.concatenate(led)[medium.order]
     ).astype(np.float32)

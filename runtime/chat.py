@@ -20,9 +20,9 @@ from .answer import Answer, EarlyAnswer, Memory, Turn
 from .cache import KVCache
 from .cost import cost
 from .guide import Guidance, Guide, guide_bundle_missing
-from .images import load_image
 from .keep import Keep, Keeps
 from .loaded import LoadedBundle
+from .media import VIDEO, kinds_of, placed, preprocess, read_media
 from .plan import Extent
 from .preprocessing.base import Medium
 from .result import GuideResult, Result
@@ -100,15 +100,18 @@ class Chat:
             if keep is not None:
                 raise KeepOutOfRange(f"{keep} with average {settings.average}")
             keep = manifest.plan.keeps_for_average(settings.average)
-        images = _images(image, loaded.max_pixels)
-        tokens = self._tokens(prompt, len(images))
-        places = tokens.count(manifest.prompt.image_token_id)
-        if places != len(images):
-            raise ImageCountMismatch(places, len(images), manifest.prompt.image_token)
         manifest.plan.keeps(keep)
+        images = read_media(image, manifest.preprocessing, loaded.max_pixels)
+        kinds, layout = kinds_of(images), manifest.prompt
+        layout.render_turn(prompt, kinds, True, [1] * len(kinds))
         loading = perf_counter()
-        media = [manifest.preprocessing(one, len(images)) for one in images]
+        media = preprocess(images, manifest.preprocessing)
         preprocessed = perf_counter()
+        tokens, media = self._tokens(prompt, kinds, media)
+        places = sum(tokens.count(token) for token in layout.placeholders)
+        if places != len(media):
+            raise ImageCountMismatch(places, len(media), layout.image_token)
+        media = loaded.vision.ready(media, keep)
 
         extent, text = extent_of(media), len(tokens) - places
         counts = manifest.plan.counts(keep, extent)
@@ -125,8 +128,8 @@ class Chat:
         turn_tokens = splice(
             loaded.decoder,
             tokens,
-            [manifest.prompt.image_token_id],
-            seen.embeds if seen else (),
+            layout.placeholders,
+            seen.rows if seen else (),
             seen.arranged() if seen else (),
             start=cache.position,
         )
@@ -159,14 +162,17 @@ class Chat:
         )
         return Answer(loaded, cache, sampler, turn, self._memory)
 
-    def _tokens(self, prompt: str, images: int) -> list[int]:
-        """Token ids of this turn, one image token for each image."""
+    def _tokens(
+        self, prompt: str, kinds: Sequence[str], media: Sequence[Medium]
+    ) -> tuple[list[int], list[Medium]]:
+        """Token ids of this turn, and the medium that stands for each placeholder in them."""
         layout, text = self._loaded.bundle.manifest.prompt, self._loaded.text
-        turn = layout.render_turn(prompt, images, first=self._cache is None)
+        frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
+        turn = layout.render_turn(prompt, kinds, self._cache is None, frames)
         if self._cache is None:
-            return text.encode(turn)
+            return text.encode(turn), placed(media, layout)
         spoken = text.decode(self._memory.tokens)
-        return self._memory.pending + text.encode_more(spoken, turn)
+        return self._memory.pending + text.encode_more(spoken, turn), placed(media, layout)
 
     def _ask_guide(
         self,
@@ -210,8 +216,8 @@ class Chat:
             return None
         loaded, prompt = self._loaded, None
         if loaded.vision.reads_prompt:
-            image_token = loaded.bundle.manifest.prompt.image_token_id
-            prompt = loaded.decoder.embed(np.array([t for t in tokens if t != image_token]))
+            placeholders = loaded.bundle.manifest.prompt.placeholders
+            prompt = loaded.decoder.embed(np.array([t for t in tokens if t not in placeholders]))
         return loaded.vision(media, keep, prompt)
 
     def _room(
@@ -248,15 +254,6 @@ class Chat:
         if self._capacity is not None:
             capacities = [self._capacity] * len(image_tokens)
         return self._loaded.decoder.cache(capacities), new
-
-
-def _images(image: Any, max_pixels: int) -> list[Any]:
-    if image is None:
-        return []
-    given = (
-        image if isinstance(image, Sequence) and not isinstance(image, (str, bytes)) else [image]
-    )
-    return [load_image(item, max_pixels=max_pixels) for item in given]
 
 
 def _sampler(settings: Settings, defaults: Any) -> Sampler:

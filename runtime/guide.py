@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from .engines.base import Buffer
 from .keep import keep_count
 from .layout import Prompt
 from .loaded import LoadedBundle
+from .media import VIDEO, Read, kinds_of, placed, preprocess
 from .preprocessing import Preprocessor
 from .splice import splice
 from .vision import Seen, extent_of
@@ -91,21 +91,25 @@ class Guide:
         self._include_last_row = guide.include_last_visual_row
 
     def look(
-        self, prompt: str, images: Sequence[Any], max_new_tokens: int | None, check: bool
+        self, prompt: str, images: Sequence[Read], max_new_tokens: int | None, check: bool
     ) -> Guidance:
         """Answer a question, greedily, and note what mattered.
 
         Args:
             prompt: the question.
-            images: loaded images, as from ``load_image``.
+            images: images and videos, as from ``read_media``.
             max_new_tokens: longest answer; None takes the guide's default.
             check: whether to work out the consistency too.
         """
         loaded, manifest = self._loaded, self._loaded.bundle.manifest
         began = perf_counter()
-        tokens = loaded.text.encode(manifest.prompt.render_turn(prompt, len(images), first=True))
+        kinds = kinds_of(images)
+        layout = manifest.prompt
         limit = max_new_tokens or manifest.generation.max_new_tokens
-        media = [manifest.preprocessing(image, len(images)) for image in images]
+        media = preprocess(images, manifest.preprocessing)
+        frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
+        tokens = loaded.text.encode(layout.render_turn(prompt, kinds, True, frames))
+        media = placed(media, layout)
         preprocessed = perf_counter()
         needed = len(tokens) - len(media) + extent_of(media).total
         room = manifest.language.context - needed
@@ -153,10 +157,10 @@ class Guide:
         return self._loaded.text.decode(list(tokens))
 
     def _splice(self, tokens: Sequence[int], seen: Seen | None) -> Prompt:
-        ids = [self._loaded.bundle.manifest.prompt.image_token_id]
+        ids = self._loaded.bundle.manifest.prompt.placeholders
         if seen is None:
             return splice(self._loaded.decoder, tokens, ids)
-        return splice(self._loaded.decoder, tokens, ids, seen.embeds, seen.arranged())
+        return splice(self._loaded.decoder, tokens, ids, seen.rows, seen.arranged())
 
     def _consistency(
         self, tokens: list[int], seen: Seen | None, scores: np.ndarray, answer: list[int]

@@ -46,7 +46,7 @@ class LoadedBundle:
             plan, language = manifest.plan, manifest.language
             looking = {
                 kind: self._load(name, followed=True)
-                for kind, name in (("image", "vision"), ("video", "video"))
+                for kind, name in (("image", "vision"), ("video", "video"), ("shrink", "shrink"))
                 if any(record.name == name for record in manifest.graphs)
             }
             self.vision = Vision(self.engine, plan, language.width, looking)

@@ -137,6 +137,8 @@ class GoldenCase:
     """One for each drop."""
     tokens: tuple[int, ...]
     """Greedy answer."""
+    frames: int = 0
+    """Frames of the video that is asked about, made from the image; 0 for the image itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,10 +100,10 @@ class Pipeline(LoadedBundle):
         """Ask one question; iterate over the answer's text as it comes, then read ``.result``.
 
         Args:
-            image: a path, bytes, a Pillow image, a numpy array ``(H, W[, 3])`` uint8, a sequence of
-                those, or None for a question without image.
-            prompt: the question. The image token in it (such as ``<image>``) says where images go;
-                without it they go in front.
+            image: a path, bytes, a Pillow image, a numpy array ``(H, W[, 3])`` uint8, a ``Video``,
+                a sequence of those, or None for a question without image.
+            prompt: the question. The image token in it (such as ``<image>``) says where images go,
+                the video token where videos go; without them all go in front.
             keep: kept image tokens of each image, ratio (float) or count (int); one for each place
                 where the plan drops, in order; None takes the bundle's default.
             average: instead of ``keep``, image tokens that a language layer reads in the mean.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
+from PIL import Image, ImageOps
 
 from ..errors import BeyondLimits, ManifestInvalid, VerifyFailed
 from .decoder import Prefilled
@@ -11,12 +14,14 @@ from .images import load_image
 from .keep import Keep, show_keeps
 from .layout import Prompt
 from .manifest import Deviation, GoldenCase
+from .media import placed
 from .pipeline import Pipeline
 from .plan import Extent
-from .preprocessing.base import Medium
+from .preprocessing import Medium, Preprocessor
+from .prompt import PromptLayout
 from .splice import splice
 from .tensorfile import TensorFile
-from .vision import Seen, extent_of
+from .vision import extent_of
 
 
 def replay(pipeline: Pipeline) -> list[Deviation]:
@@ -39,21 +44,49 @@ def stand_in_scores(tokens: int) -> np.ndarray:
     return scores
 
 
+class _Says(Protocol):
+    """The part of a manifest that says how to read a sample."""
+
+    @property
+    def preprocessing(self) -> Preprocessor: ...
+
+    @property
+    def prompt(self) -> PromptLayout: ...
+
+
+def golden_media(says: _Says, image: Image.Image, frames: int) -> list[Medium]:
+    """The golden image, or a video of it: as it is and mirrored in turn; one for each
+    placeholder."""
+    if not frames:
+        return [says.preprocessing(image)]
+    mirrored = ImageOps.mirror(image)
+    video = says.preprocessing.video([(image, mirrored)[n % 2] for n in range(frames)], 1.0)
+    return placed([video], says.prompt)
+
+
+def golden_turn(layout: PromptLayout, question: str, frames: int) -> str:
+    """The golden question about it."""
+    if frames:
+        return layout.render_turn(question, ["video"], True, [frames])
+    return layout.render_turn(question, 1, True)
+
+
 class _Replay:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.golden = pipeline.bundle.manifest.golden
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
-        self.medium: Medium
+        self.media: list[Medium]
         self.extent: Extent
 
     def run(self) -> list[Deviation]:
         manifest = self.pipeline.bundle.manifest
         image = load_image(self.pipeline.bundle.file(self.golden.image))
-        self.medium = manifest.preprocessing(image)
-        self.extent = extent_of([self.medium])
         for number, case in enumerate(self.golden.cases):
+            media = golden_media(manifest, image, case.frames)
+            self.media = self.pipeline.vision.ready(media, case.keep)
+            self.extent = extent_of(self.media)
             if not self._fits(case):
                 continue
             self._vision(number, case)
@@ -70,28 +103,27 @@ class _Replay:
         return True
 
     def _vision(self, number: int, case: GoldenCase) -> None:
-        pipeline = self.pipeline
-        image_token = pipeline.bundle.manifest.prompt.image_token_id
-        prompt = [token for token in self._prompt() if token != image_token]
+        pipeline, looks = self.pipeline, self.pipeline.vision.graph_name(self.media[0])
+        placeholders = pipeline.bundle.manifest.prompt.placeholders
+        prompt = [token for token in self._prompt(case) if token not in placeholders]
         embedded = pipeline.decoder.embed(np.array(prompt))
-        seen = pipeline.vision([self.medium], case.keep, embedded)
+        seen = pipeline.vision(self.media, case.keep, embedded)
         kept = np.asarray(self.expected.tensor(f"{number}.kept"))
         if seen.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
-            self._compare("vision", case, "scores", scores, np.stack(seen.scores))
+            self._compare(looks, case, "scores", scores, np.stack(seen.scores))
             if not np.array_equal(kept, np.stack(seen.kept)):
                 for of_tile, want, got in zip(scores, kept, seen.kept, strict=True):
                     patches = [x[x >= 0] for x in (want, got)]
-                    self._accept_ties("vision", case, of_tile, *patches)
+                    self._accept_ties(looks, case, of_tile, *patches)
                 return
         embeds = self.expected.tensor(f"{number}.image_embeds")
         got = np.concatenate([part.read() for part in seen.embeds])
-        self._compare("vision", case, "image_embeds", embeds, got)
+        self._compare(looks, case, "image_embeds", embeds, got)
 
-    def _prompt(self) -> list[int]:
+    def _prompt(self, case: GoldenCase) -> list[int]:
         layout = self.pipeline.bundle.manifest.prompt
-        turn = layout.render_turn(self.golden.prompt, 1, first=True)
-        return self.pipeline.text.encode(turn)
+        return self.pipeline.text.encode(golden_turn(layout, self.golden.prompt, case.frames))
 
     def _language(self, number: int, case: GoldenCase) -> None:
         pipeline = self.pipeline
@@ -99,19 +131,20 @@ class _Replay:
         embeds = np.asarray(self.expected.tensor(f"{number}.image_embeds"))
         images = pipeline.engine.buffer(embeds.shape, "float32")
         images.write(embeds)
-        image_token = pipeline.bundle.manifest.prompt.image_token_id
+        placeholders = pipeline.bundle.manifest.prompt.placeholders
         kept = tuple(np.asarray(self.expected.tensor(f"{number}.kept")))
         scores = None
         if plan.vision_drop is not None:
             scores = tuple(np.asarray(self.expected.tensor(f"{number}.scores")))
-        seen = Seen((self.medium,), (images,), kept, scores)
-        prompt = splice(decoder, self._prompt(), [image_token], seen.embeds, seen.arranged())
+        seen = pipeline.vision.seen(self.media, [images], kept, scores)
+        read = self._prompt(case)
+        prompt = splice(decoder, read, placeholders, seen.rows, seen.arranged())
         cache = decoder.cache(prompt.layout.tokens + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
         known = all(0 <= token < decoder.language.vocab for token in case.tokens)
         if not known or len(case.tokens) != len(expected):
             raise ManifestInvalid(f"golden.cases[{number}]", "its tokens do not fit its tensors")
-        given = {"guide": [stand_in_scores(self.extent.total)]}
+        given = {"guide": [stand_in_scores(size) for size in self.extent.sizes]}
         if scores is not None:
             given["vision"] = seen.given()
         counts = plan.counts(case.keep, self.extent, len(prompt.layout.image_rows))

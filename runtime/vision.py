@@ -12,7 +12,7 @@ from .arrange import Arranged, arrange, by_entry
 from .engines.base import Buffer, Engine, Graph
 from .keep import Keeps
 from .plan import Extent, Plan
-from .preprocessing.base import SEPARATOR, Medium
+from .preprocessing.base import SEPARATOR, Medium, Resample
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,8 @@ class Seen:
     """The images."""
     embeds: tuple[Buffer, ...]
     """``(tiles, kept, width)`` each, on the engine's device; tile after tile."""
+    made: tuple[Buffer, ...]
+    """``(1, rows, width)`` each: tokens made of others (``Medium.resample``), image after image."""
     kept: tuple[np.ndarray, ...]
     """For each tile ``(kept,)`` int64: the token that each row stands for, in raster order where
     the method keeps that order; -1 for none."""
@@ -32,10 +34,16 @@ class Seen:
     def arranged(self) -> list[Arranged]:
         """What is left of each image, as the prompt reads it."""
         firsts = np.cumsum([0, *(len(kept) for kept in self.kept)])
-        return [
-            arrange(medium, self.kept[tiles], int(firsts[tiles.start]))
-            for medium, tiles in self._tiles()
-        ]
+        arranged, made = [], int(firsts[-1])
+        for medium, tiles in self._tiles():
+            arranged.append(arrange(medium, self.kept[tiles], int(firsts[tiles.start]), made))
+            made += 0 if medium.resample is None else len(medium.resample.index)
+        return arranged
+
+    @property
+    def rows(self) -> tuple[Buffer, ...]:
+        """All image embeddings, in the order that ``arranged`` counts them."""
+        return (*self.embeds, *self.made)
 
     def given(self) -> list[np.ndarray]:
         """Scores of each image in the order of its unpruned sequence."""
@@ -65,8 +73,8 @@ class Vision:
         engine: what runs them.
         plan: whether they select.
         width: of the language model.
-        graphs: by the kind of medium, ``image`` and, of models that have a tower of its own for it,
-            ``video``; loaded by ``engine``.
+        graphs: by the kind of medium, ``image`` and, of models that see it otherwise, ``video``;
+            ``shrink`` makes the tokens of ``Medium.resample``. Loaded by ``engine``.
     """
 
     def __init__(self, engine: Engine, plan: Plan, width: int, graphs: Mapping[str, Graph]) -> None:
@@ -79,6 +87,10 @@ class Vision:
     def reads_prompt(self) -> bool:
         """Whether the choice of tokens depends on the prompt's text."""
         return "prompt_embeds" in self._graphs["image"].inputs
+
+    def graph_name(self, medium: Medium) -> str:
+        """Name of the graph that looks at it."""
+        return "video" if medium.kind in self._graphs and medium.kind != "image" else "vision"
 
     def __call__(
         self, media: Sequence[Medium], keep: Keeps | None, prompt_embeds: np.ndarray | None = None
@@ -100,7 +112,53 @@ class Vision:
             kept += list(part[1])
             scores += list(part[2])
         prunes = self._plan.vision_drop is not None
-        return Seen(tuple(media), tuple(embeds), tuple(kept), tuple(scores) if prunes else None)
+        return self.seen(media, embeds, kept, scores if prunes else None)
+
+    def ready(self, media: Sequence[Medium], keep: Keeps | None) -> list[Medium]:
+        """The images as they are to be looked at: where tokens are dropped, none is made of others
+        before."""
+        return [
+            medium
+            if self._plan.tile_keep(keep, medium.tile_tokens) == medium.tile_tokens
+            else medium.unshrunken()
+            for medium in media
+        ]
+
+    def seen(
+        self,
+        media: Sequence[Medium],
+        embeds: Sequence[Buffer],
+        kept: Sequence[np.ndarray],
+        scores: Sequence[np.ndarray] | None,
+    ) -> Seen:
+        """What came out of the tower, with the tokens that are made of others.
+
+        Args:
+            media: the images.
+            embeds: ``(tiles, kept, width)``; an image with ``resample`` has one of its own.
+            kept: for each tile.
+            scores: for each tile.
+        """
+        tiles = np.cumsum([0, *(len(medium.pixels) for medium in media)]).tolist()
+        parts = np.cumsum([0, *(part.shape[0] for part in embeds)]).tolist()
+        made = [
+            self._shrink(embeds[parts.index(first)], medium.resample)
+            for first, medium in zip(tiles, media, strict=False)
+            if medium.resample is not None
+        ]
+        given = None if scores is None else tuple(scores)
+        return Seen(tuple(media), tuple(embeds), tuple(made), tuple(kept), given)
+
+    def _shrink(self, embeds: Buffer, resample: Resample) -> Buffer:
+        """Tokens ``(1, rows, width)`` made of others."""
+        made = self._engine.buffer((1, len(resample.index), self._width), "float32")
+        inputs = {
+            "image_embeds": embeds,
+            "index": self._filled(resample.index),
+            "weight": self._filled(resample.weight),
+        }
+        self._graphs["shrink"].bind(inputs, {"shrunken": made})()
+        return made
 
     def _graph(self, kind: str) -> Graph:
         return self._graphs.get(kind, self._graphs["image"])
@@ -149,7 +207,7 @@ def _runs(media: Sequence[Medium]) -> Iterator[_Run]:
         enumerate(media), lambda item: (item[1].kind, item[1].pixels.shape[1:], _alone(*item))
     ):
         same = [medium for _, medium in group]
-        if alone is None:
+        if alone is None or not same[0].inputs:
             yield kind, same[0], np.concatenate([medium.pixels for medium in same]), {}
             continue
         for tile in range(len(same[0].pixels)):
@@ -157,4 +215,4 @@ def _runs(media: Sequence[Medium]) -> Iterator[_Run]:
 
 
 def _alone(number: int, medium: Medium) -> int | None:
-    return number if medium.inputs else None
+    return number if medium.inputs or medium.resample is not None else None

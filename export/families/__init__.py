@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "llava": "llava:Llava",
     "llava_next": "llava_next:LlavaNext",
+    "video_llava": "video_llava:VideoLlava",
+    "llava_onevision": "llava_onevision:LlavaOneVision",
     "internvl": "internvl:InternVl",
 }
 

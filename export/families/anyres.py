@@ -4,13 +4,15 @@ line of them."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from transformers.image_processing_utils import select_best_resolution
+
 from ...errors import ModelNotSupported
-from ...runtime.preprocessing import Medium, Preprocessor
-from ...runtime.preprocessing.anyres import AnyResPreprocessor
+from ...runtime.preprocessing import SEPARATOR, Medium, Preprocessor
+from ...runtime.preprocessing.anyres import LAYOUTS, AnyResPreprocessor
 from .base import ProcessorFiles, VisionParts
 from .llava import Llava
 
@@ -18,11 +20,17 @@ from .llava import Llava
 class AnyRes(Llava):
     """A LLaVA that reads an overview tile and a mosaic of tiles of every image."""
 
+    layouts: ClassVar[tuple[str, ...]] = LAYOUTS
+
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
         made = AnyResPreprocessor.from_hf_config(
-            files.image, (side, side), model=files.model, video=files.video
+            files.image,
+            (side, side),
+            model=files.model,
+            video=files.video,
+            layout=files.layout or self.layouts[0],
         )
         if made.side != vision.image_size:
             raise ModelNotSupported(
@@ -35,9 +43,16 @@ class AnyRes(Llava):
         return replace(super().vision(model), tiled=True)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
+        spatial = not (medium.order == SEPARATOR).any()
+        if spatial:
+            # The library's one layout, of an image that fills its mosaic: there is no padding.
+            size = select_best_resolution(size, model.config.image_grid_pinpoints)
         pixels = torch.from_numpy(medium.pixels)[None]
         found = model.get_image_features(pixel_values=pixels, image_sizes=torch.tensor([size]))
         features: torch.Tensor = found.pooler_output[0]
+        if spatial:
+            newline = self.separator(model)
+            features = features[~(features == newline).all(dim=-1)]
         return features
 
     def separator(self, model: Any) -> torch.Tensor | None:

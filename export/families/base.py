@@ -81,8 +81,8 @@ class VisionParts:
 
     def modules(self) -> list[nn.Module]:
         """All that holds weights."""
-        found = (self.embeddings, self.layers, self.norm, self.projector)
-        return [module for module in found if module is not None]
+        found = (self.embeddings, self.layers, self.norm, self.merge, self.projector)
+        return [module for module in found if isinstance(module, nn.Module)]
 
     def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
         """Inputs of the vision graph that hold the image: an example and the shape of each."""
@@ -219,6 +219,8 @@ class ProcessorFiles:
     """preprocessor_config.json, or that part of processor_config.json."""
     video: Mapping[str, Any] | None
     """video_preprocessor_config.json, likewise; None if there is none."""
+    layout: str | None = None
+    """One of the family's ``layouts``, as asked for; None takes the first."""
 
 
 class Family(Protocol):
@@ -226,6 +228,8 @@ class Family(Protocol):
 
     name: ClassVar[str]
     """The ``model_type`` of config.json."""
+    layouts: ClassVar[tuple[str, ...]] = ()
+    """How tiles may lie in the prompt, the library's way first; none where there is one way."""
 
     def check(self, config: Any) -> None:
         """Refuse a configuration within the family that cannot be exported.
@@ -278,6 +282,19 @@ class Family(Protocol):
     def image_text(self, tokenizer: Any, image_token: str) -> str:
         """What stands for an image in the text, with ``image_token`` in it once."""
         return image_token
+
+    def video_token(self, config: Any, tokenizer: Any) -> str:
+        """The token that stands for a video, of models that take them."""
+        token: str = tokenizer.convert_ids_to_tokens(config.video_token_id)
+        return token
+
+    def frame_text(self, image_text: str) -> str | None:
+        """As ``VideoLayout.frame``, of models that name every frame."""
+        return None
+
+    def shrinks(self, preprocessor: Preprocessor) -> bool:
+        """Whether tokens of large images are means of others (``Medium.resample``)."""
+        return False
 
     def separator(self, model: Any) -> torch.Tensor | None:
         """The learned row ``(width,)`` between image tokens, if there is one."""

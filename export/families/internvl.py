@@ -101,6 +101,12 @@ class InternVl(Llava):
         closing = getattr(tokenizer, "end_image_token", None) or "</img>"
         return f"{opening}{image_token}{closing}"
 
+    def video_token(self, config: Any, tokenizer: Any) -> str:
+        return getattr(tokenizer, "video_token", None) or "<video>"
+
+    def frame_text(self, image_text: str) -> str | None:
+        return "Frame{number}: " + image_text
+
     def buffers(self, model: Any) -> Mapping[str, np.ndarray]:
         return {}
 

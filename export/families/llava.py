@@ -95,8 +95,10 @@ class Llava(Family):
         return model
 
     def vision(self, model: Any) -> VisionParts:
+        return self._parts(model, model.model.vision_tower)
+
+    def _parts(self, model: Any, tower: Any) -> VisionParts:
         config = model.config
-        tower = model.model.vision_tower
         side = config.vision_config.image_size // config.vision_config.patch_size
         has_cls = config.vision_config.model_type == "clip_vision_model"
         layers = tower.encoder.layers[: self._layers_run(config)]
@@ -134,7 +136,7 @@ class Llava(Family):
         # language_model.lm_head.*; since then: model.vision_tower.*, model.language_model.*.
         key = key.removeprefix("model.")
         key = key.removeprefix("language_model.") if ".lm_head." in key else key
-        return re.sub(r"^(vision_tower)\.vision_model\.|^(language_model)\.model\.", r"\1\2.", key)
+        return re.sub(r"^(\w+_tower)\.vision_model\.|^(language_model)\.model\.", r"\1\2.", key)
 
     def embedding_name(self) -> str:
         return "language_model.embed_tokens.weight"

@@ -24,6 +24,7 @@ TEXT = {
     # Wide enough that greedy choices do not hang on rounding.
     "initializer_range": 0.2,
 }
+VIDEO_LLAVA = "VideoLlavaImageProcessor"
 VISION = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -102,6 +103,52 @@ def llava_next(folder: Path, decoder: str = "LlamaConfig", layout: str = "") -> 
     save(folder, model, words, image, chat=template("<image>"))
 
 
+def video_llava(folder: Path) -> None:
+    words = Words("<image>", "<video>")
+    config = transformers.VideoLlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION, image_size=32, patch_size=8),
+        text_config=words.text(transformers.LlamaConfig),
+        image_token_index=words.id("<image>"),
+        video_token_index=words.id("<video>"),
+        image_seq_length=16,
+        video_seq_length=8 * 17,
+    )
+    image = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    model = transformers.VideoLlavaForConditionalGeneration(config)
+    save(folder, model, words, image, chat=template("<image>"))
+    # The type that the hub's folder names; its class needs torchvision.
+    path = folder / "preprocessor_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"image_processor_type": VIDEO_LLAVA})
+    )
+
+
+def llava_onevision(folder: Path) -> None:
+    words = Words("<image>", "<video>")
+    pinpoints = [[32 * rows, 32 * columns] for rows in range(1, 7) for columns in range(1, 7)]
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=transformers.SiglipVisionConfig(
+            **VISION, image_size=32, patch_size=8, vision_use_head=False
+        ),
+        text_config=words.text(transformers.Qwen2Config, use_sliding_window=False),
+        image_token_index=words.id("<image>"),
+        video_token_index=words.id("<video>"),
+        image_grid_pinpoints=pinpoints,
+        tie_word_embeddings=False,
+    )
+    image = transformers.LlavaOnevisionImageProcessorPil(
+        size={"height": 32, "width": 32}, image_grid_pinpoints=pinpoints
+    )
+    model = transformers.LlavaOnevisionForConditionalGeneration(config)
+    video = {
+        "size": {"height": 32, "width": 32},
+        "video_processor_type": "LlavaOnevisionVideoProcessor",
+    }
+    save(folder, model, words, image, video, chat=template("<image>"))
+
+
 def internvl(folder: Path, norm: str = "layer_norm") -> None:
     words = Words("<img>", "</img>", "<IMG_CONTEXT>")
     config = transformers.InternVLConfig(
@@ -131,6 +178,8 @@ def _whole(decoder: str) -> dict[str, Any]:
 
 MODELS: dict[str, Callable[[Path], None]] = {
     "llava_next": llava_next,
+    "video_llava": video_llava,
+    "llava_onevision": llava_onevision,
     "internvl": internvl,
     "internvl-6b": lambda folder: internvl(folder, "rms_norm"),
     "llava_next-mistral": lambda folder: llava_next(folder, "MistralConfig"),
