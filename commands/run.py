@@ -230,8 +230,8 @@ def _document(result: Result) -> dict[str, Any]:
 
 
 def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
-    """One overlay for each image, not of videos, of the patches that reach the last layer; several are numbered
-    before the suffix."""
+    """One overlay for each image, not of videos, of the patches that reach the last layer; several
+    are numbered before the suffix."""
     from ..runtime.images import load_image
     from ..runtime.overlay import save_overlay
 

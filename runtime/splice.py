@@ -60,7 +60,9 @@ def splice(
         entries=np.concatenate([none, *(one.entries for one in arranged)]),
         sizes=tuple(len(one.rows) for one in arranged),
     )
-    return Prompt(embeds, layout, number)
+    # A video's numbers of time may run ahead of those of the text behind it (M-RoPE).
+    ahead = int(layout.positions.max(initial=-1)) + 1
+    return Prompt(embeds, layout, max(number, ahead))
 
 
 def _place(

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-
 from transformers.image_processing_utils import select_best_resolution
 
 from ...errors import ModelNotSupported
