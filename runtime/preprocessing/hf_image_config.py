@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelNotSupported
-from .sampling import Sampling
 
 CLIP_TYPES = (
     "CLIPImageProcessor",
@@ -100,7 +99,6 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "resize_to": resize_to,
         "crop": crop,
         "pad_to_square": pad,
-        "sampling": Sampling(count=VIDEO_LLAVA_FRAMES) if video else None,
         "video_cls": video,
     }
 
