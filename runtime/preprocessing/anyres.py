@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ...errors import ImageUnreadable, ManifestInvalid, VideoNotSupported
+from ...errors import ImageUnreadable, VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks, mosaic
@@ -31,30 +31,40 @@ MAX_PINPOINTS = 1024
 LAYOUTS = ("unpad", "spatial")
 
 
-def _is_pinpoints(value: object) -> bool:
-    if not isinstance(value, tuple) or not 1 <= len(value) <= MAX_PINPOINTS:
-        return False
-    return all(checks.are(point, 2, checks.is_side) for point in value)
+def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+    """What the fields of an ``AnyResPreprocessor`` may be."""
+    side = values["side"]
 
+    def pinpoints(value: object) -> bool:
+        if not isinstance(value, tuple) or not 1 <= len(value) <= MAX_PINPOINTS:
+            return False
+        return all(checks.are(point, 2, checks.is_side) for point in value)
 
-_RULES: tuple[checks.Rule, ...] = (
-    ("side", checks.is_side, checks.PIXELS),
-    (
-        "pinpoints",
-        _is_pinpoints,
-        f"1..{MAX_PINPOINTS} pairs [height, width], each {checks.PIXELS}",
-    ),
-    (
-        "most",
-        lambda value: value is None or checks.is_whole(value, 1, MAX_TILES),
-        f"a whole number of tiles in 1..{MAX_TILES}, or null",
-    ),
-    checks.among("layout", LAYOUTS),
-    checks.COLOUR,
-    *checks.LEVELS,
-    checks.GRID,
-    checks.SAMPLING,
-)
+    def tiled(value: tuple[tuple[int, int], ...]) -> bool:
+        return all(
+            height % side == width % side == 0 and height * width <= MAX_TILES * side**2
+            for height, width in value
+        )
+
+    return (
+        ("side", checks.is_side, checks.PIXELS),
+        (
+            "pinpoints",
+            pinpoints,
+            f"1..{MAX_PINPOINTS} pairs [height, width], each {checks.PIXELS}",
+        ),
+        ("pinpoints", tiled, f"multiples of side ({side}), of at most {MAX_TILES} tiles"),
+        (
+            "most",
+            lambda value: value is None or checks.is_whole(value, 1, MAX_TILES),
+            f"a whole number of tiles in 1..{MAX_TILES}, or null",
+        ),
+        checks.among("layout", LAYOUTS),
+        checks.COLOUR,
+        *checks.LEVELS,
+        checks.GRID,
+        checks.SAMPLING,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +104,7 @@ class AnyResPreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _RULES)
-        for height, width in self.pinpoints:
-            count = math.ceil(height / self.side) * math.ceil(width / self.side)
-            if height % self.side or width % self.side or count > MAX_TILES:
-                raise ManifestInvalid(
-                    "preprocess.pinpoints",
-                    f"{[height, width]} is not accepted: give multiples of side ({self.side}), "
-                    f"of at most {MAX_TILES} tiles",
-                )
+        checks.check_manifest(vars(self), _rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> AnyResPreprocessor:
@@ -137,7 +139,7 @@ class AnyResPreprocessor:
             ModelNotSupported: A processor, flag or value that cannot be reproduced here.
         """
         values = fields_from_hf_config(config, model, video) | {"grid": grid, "layout": layout}
-        checks.check_model(values, _RULES)
+        checks.check_model(values, _rules(values))
         return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:

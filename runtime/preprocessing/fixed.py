@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...errors import ManifestInvalid, VideoNotSupported
+from ...errors import ManifestInvalid, ModelNotSupported, VideoNotSupported
 from ..images import rgb_on_white
 from . import checks
 from .base import Box, Medium, check_frames, tile_after_tile
-from .hf_image_config import fields_from_hf_config
+from .hf_image_config import VIDEO_LLAVA_FRAMES, fields_from_hf_config
+from .hf_video_config import sampling_from
 from .levels import level_table, write_levels
 from .limits import check_growth, check_video
 from .sampling import Sampling
@@ -105,17 +106,36 @@ class ImagePreprocessor:
         return plain | {"sampling": self.sampling and self.sampling.to_dict()}
 
     @classmethod
-    def from_hf_config(cls, config: Mapping[str, Any], grid: tuple[int, int]) -> ImagePreprocessor:
+    def from_hf_config(
+        cls,
+        config: Mapping[str, Any],
+        grid: tuple[int, int],
+        *,
+        video: Mapping[str, Any] | None = None,
+    ) -> ImagePreprocessor:
         """Read the contents of a ``preprocessor_config.json`` of CLIP, SigLIP or (Video-)LLaVA.
 
         Args:
             config: The file's contents.
             grid: Rows and columns of the image tokens of one tile.
+            video: The contents of ``video_preprocessor_config.json``, where there is one.
 
         Raises:
             ModelNotSupported: A processor, flag or value that cannot be reproduced here.
         """
-        values = fields_from_hf_config(config) | {"grid": grid}
+        values = fields_from_hf_config(config)
+        if values["video_cls"]:
+            # Both processors have the same settings, with the same defaults.
+            clip = config if video is None else video
+            kind = {"image_processor_type": config["image_processor_type"]}
+            if fields_from_hf_config({**clip, **kind}) != values:
+                raise ModelNotSupported(
+                    "a video processor that resizes, crops or normalizes otherwise than that of "
+                    "images",
+                    ["the same settings in both"],
+                )
+            values["sampling"] = sampling_from(clip, count=VIDEO_LLAVA_FRAMES)
+        values["grid"] = grid
         checks.check_model(values, _rules(values))
         return cls(**values)
 

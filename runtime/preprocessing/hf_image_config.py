@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelNotSupported
-from .sampling import Sampling
+from .levels import is_number
 
 CLIP_TYPES = (
     "CLIPImageProcessor",
@@ -100,7 +100,6 @@ def fields_from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "resize_to": resize_to,
         "crop": crop,
         "pad_to_square": pad,
-        "sampling": Sampling(count=VIDEO_LLAVA_FRAMES) if video else None,
         "video_cls": video,
     }
 
@@ -168,6 +167,6 @@ def three(settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
     """One value for each channel: a single number stands for all three."""
     value = settings[name]
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-    if len(values) != 3 or not all(isinstance(part, int | float) for part in values):
+    if len(values) != 3 or not all(map(is_number, values)):
         raise ModelNotSupported(f"{name} {value!r} of the image processor", ["three numbers"])
     return values

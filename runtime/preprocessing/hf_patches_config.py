@@ -113,11 +113,15 @@ def _patches(
     needed = tuple(
         tower[key] for key in ("patch_size", "spatial_merge_size", "temporal_patch_size")
     )
-    if any(sizes != needed for sizes in found) or not all(type(size) is int for size in needed):
+    right = all(
+        type(size) is int and 1 <= size <= most
+        for size, most in zip(needed, (256, 16, 16), strict=True)
+    )
+    if not right or any(sizes != needed for sizes in found):
         raise ModelNotSupported(
             f"patch_size, merge_size and temporal_patch_size {found} of the processors with "
             f"{needed} of the model",
-            ["the same whole numbers in all"],
+            ["the same whole numbers in all, at most 256, 16 and 16"],
         )
     if levels_from(settings) != levels_from(clips):
         raise ModelNotSupported(

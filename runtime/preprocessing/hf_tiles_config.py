@@ -43,17 +43,11 @@ def fields_from_hf_config(
             "an image processor whose tiles are not of one fixed size",
             ["do_resize to a height and width, without do_pad"],
         )
-    least, most = settings["min_patches"], settings["max_patches"]
-    if not isinstance(least, int) or not isinstance(most, int) or least > most:
-        raise ModelNotSupported(
-            f"an image processor with min_patches {least!r} and max_patches {most!r}",
-            ["two whole numbers, the first not above the second"],
-        )
     return levels_from(settings) | {
         "height": size[0],
         "width": size[1],
-        "least": least,
-        "most": most,
+        "least": settings["min_patches"],
+        "most": settings["max_patches"],
         "sampling": _sampling(settings, config if video is None else video),
     }
 

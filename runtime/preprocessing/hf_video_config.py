@@ -11,7 +11,8 @@ from typing import Any
 
 from ...errors import ModelNotSupported
 from .hf_image_config import edges, levels_from
-from .sampling import MAX_FRAMES, Sampling
+from .levels import is_number
+from .sampling import MAX_FPS, MAX_FRAMES, Sampling
 
 _SHARED = (
     "do_resize",
@@ -70,7 +71,7 @@ def sampling_from(
         rule: As the rest, a field of ``Sampling``.
         group: See ``Sampling``.
         least: See ``Sampling``.
-        most: See ``Sampling``.
+        most: See ``Sampling``; never more than ``MAX_FRAMES`` are taken.
 
     Raises:
         ModelNotSupported: Numbers out of range.
@@ -79,17 +80,20 @@ def sampling_from(
         count, fps = video["num_frames"], None
     elif video.get("fps") is not None:
         count, fps = None, video["fps"]
-    numbers = [number for number in (count, fps, least, most) if number is not None]
-    if not all(type(number) in (int, float) and 0 < number <= 10_000 for number in numbers):
+    counts = [least, most, *([] if count is None else [count])]
+    whole = all(type(number) is int and number >= 1 for number in counts)
+    if not whole or (fps is not None and not (is_number(fps) and 0 < fps <= MAX_FPS)):
         raise ModelNotSupported(
             f"a video processor with num_frames {count!r}, fps {fps!r}, min_frames {least!r} and "
             f"max_frames {most!r}",
-            ["numbers above 0"],
+            [f"whole numbers above 0, and fps above 0 and up to {MAX_FPS}"],
         )
+    if count is not None and count > MAX_FRAMES:
+        raise ModelNotSupported(f"num_frames {count} of the video processor", [f"1..{MAX_FRAMES}"])
     most = min(most, MAX_FRAMES)
     return Sampling(
-        count=None if count is None else min(count, most),
-        fps=None if fps is None else min(float(fps), 1000.0),
+        count=count,
+        fps=None if fps is None else float(fps),
         rule=rule,
         group=group,
         least=min(least, most),

@@ -119,11 +119,11 @@ def bilinear(mosaic: np.ndarray, size: Size) -> Resample:
 def _between(length: int, made: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of ``made`` places: the two of ``length`` around it, and the share of the second.
 
-    In float32, as torch computes them (``area_pixel_compute_source_index``).
+    In float32 as torch computes them (``area_pixel_compute_source_index``), whose kernels multiply
+    and subtract with one rounding: float64 holds the product.
     """
-    scale = np.float32(length) / np.float32(made)
-    half = np.float32(0.5)
-    places = np.maximum((np.arange(made, dtype=np.float32) + half) * scale - half, np.float32(0))
+    scale = np.float64(np.float32(length) / np.float32(made))
+    places = ((np.arange(made) + 0.5) * scale - 0.5).clip(0).astype(np.float32)
     first = np.minimum(places.astype(np.int64), length - 1)
     second = np.minimum(first + 1, length - 1)
     return first, second, np.clip(places - first.astype(np.float32), 0, 1)

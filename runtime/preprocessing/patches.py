@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ...errors import ImageUnreadable, ManifestInvalid, VideoNotSupported
+from ...errors import ImageUnreadable, VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks
@@ -31,33 +31,45 @@ MAX_RATIO = 200
 UNKNOWN_FPS = 24.0
 """Frames per second that the library takes a video to have that does not say it."""
 
-_PIXELS = f"a whole number of pixels in 1..{MAX_SIDE**2}"
-_RULES: tuple[checks.Rule, ...] = (
-    checks.whole("patch", 1, 256, "of pixels "),
-    checks.whole("merge", 1, 16, "of patches "),
-    checks.whole("group", 1, 16, "of frames "),
-    *(
-        (field, lambda value: checks.is_whole(value, 1, MAX_SIDE**2), _PIXELS)
-        for field in ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
-    ),
-    (
-        "video_tokens",
-        lambda value: value is None or checks.is_whole(value, 1, 2**31),
-        "a whole number of tokens above 0, or null",
-    ),
-    (
-        "window",
-        lambda value: value is None or checks.is_whole(value, 1, 1024),
-        "a whole number of tokens in 1..1024, or null",
-    ),
-    (
-        "tokens_per_second",
-        lambda value: value is None or checks.is_positive(value),
-        f"a number above 0 and up to {MAX_NUMBER:g}, or null",
-    ),
-    *checks.LEVELS,
-    checks.SAMPLING,
-)
+
+def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+    """What the fields of a ``PatchPreprocessor`` may be."""
+
+    def pixels(field: str) -> checks.Rule:
+        return (
+            field,
+            lambda value: checks.is_whole(value, 1, MAX_SIDE**2),
+            f"a whole number of pixels in 1..{MAX_SIDE**2}",
+        )
+
+    def below(field: str, most: str) -> checks.Rule:
+        return field, lambda value: value <= values[most], f"no more than {most} ({values[most]})"
+
+    return (
+        checks.whole("patch", 1, 256, "of pixels "),
+        checks.whole("merge", 1, 16, "of patches "),
+        checks.whole("group", 1, 16, "of frames "),
+        *map(pixels, ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")),
+        below("min_pixels", "max_pixels"),
+        below("video_min_pixels", "video_max_pixels"),
+        (
+            "video_tokens",
+            lambda value: value is None or checks.is_whole(value, 1, 2**31),
+            "a whole number of tokens above 0, or null",
+        ),
+        (
+            "window",
+            lambda value: value is None or checks.is_whole(value, 1, 1024),
+            "a whole number of tokens in 1..1024, or null",
+        ),
+        (
+            "tokens_per_second",
+            lambda value: value is None or checks.is_positive(value),
+            f"a number above 0 and up to {MAX_NUMBER:g}, or null",
+        ),
+        *checks.LEVELS,
+        checks.SAMPLING,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +118,7 @@ class PatchPreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _RULES)
-        for least in ("min_pixels", "video_min_pixels"):
-            most = least.replace("min", "max")
-            if getattr(self, least) > getattr(self, most):
-                raise ManifestInvalid(f"preprocess.{least}", f"it is above {most}")
+        checks.check_manifest(vars(self), _rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> PatchPreprocessor:
@@ -141,7 +149,7 @@ class PatchPreprocessor:
             ModelNotSupported: A processor, flag or value that cannot be reproduced here.
         """
         values = fields_from_hf_config(config, model, video)
-        checks.check_model(values, _RULES)
+        checks.check_model(values, _rules(values))
         return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:

@@ -19,6 +19,9 @@ from .. import strict
 MAX_FRAMES = 768
 """Most frames that are taken of one video, whatever is asked for."""
 
+MAX_FPS = 1000
+"""Most frames that are taken of one second."""
+
 RULES = ("start", "middle", "groups")
 
 
@@ -55,8 +58,8 @@ class Sampling:
             refuse("count", "a count of frames, or fps")
         if self.count is not None and not 1 <= self.count <= MAX_FRAMES:
             refuse("count", f"a whole number of frames in 1..{MAX_FRAMES}")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            refuse("fps", "a number of frames above 0 and up to 1000")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            refuse("fps", f"a number of frames above 0 and up to {MAX_FPS}")
         if self.rule not in RULES:
             refuse("rule", f"one of {', '.join(RULES)}")
         if not 1 <= self.group <= 16:

@@ -13,25 +13,35 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ...errors import ManifestInvalid, VideoNotSupported
+from ...errors import VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks
 from .base import Box, Medium, check_frames, tile_after_tile
 from .hf_tiles_config import fields_from_hf_config
 from .levels import level_table, write_levels
-from .limits import MAX_TILES, check_video
+from .limits import MAX_SIDE, MAX_TILES, check_video
 from .sampling import Sampling
 
-_RULES: tuple[checks.Rule, ...] = (
-    ("height", checks.is_side, checks.PIXELS),
-    ("width", checks.is_side, checks.PIXELS),
-    checks.whole("least", 1, MAX_TILES, "of tiles "),
-    checks.whole("most", 1, MAX_TILES, "of tiles "),
-    *checks.LEVELS,
-    checks.GRID,
-    checks.SAMPLING,
-)
+
+def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+    """What the fields of a ``TilePreprocessor`` may be."""
+    height, width, most = (values[name] for name in ("height", "width", "most"))
+    return (
+        ("height", checks.is_side, checks.PIXELS),
+        ("width", checks.is_side, checks.PIXELS),
+        checks.whole("least", 1, MAX_TILES, "of tiles "),
+        checks.whole("most", 1, MAX_TILES, "of tiles "),
+        ("least", lambda value: value <= most, f"no more than most ({most})"),
+        (
+            "most",
+            lambda value: value * height * width <= MAX_SIDE**2,
+            f"so many tiles of {width} x {height} that they have at most {MAX_SIDE**2} pixels",
+        ),
+        *checks.LEVELS,
+        checks.GRID,
+        checks.SAMPLING,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +76,7 @@ class TilePreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _RULES)
-        if self.least > self.most:
-            raise ManifestInvalid(
-                "preprocess.least", f"{self.least} is more than most, {self.most}"
-            )
+        checks.check_manifest(vars(self), _rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> TilePreprocessor:
@@ -101,7 +107,7 @@ class TilePreprocessor:
             ModelNotSupported: A processor, flag or value that cannot be reproduced here.
         """
         values = fields_from_hf_config(config, video) | {"grid": grid}
-        checks.check_model(values, _RULES)
+        checks.check_model(values, _rules(values))
         return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:

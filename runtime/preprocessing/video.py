@@ -57,7 +57,7 @@ def read_frames(
     Args:
         source: A path, the bytes of a file, a binary file object (read from its start), or the
             frames themselves: images as ``load_image`` takes them, or a uint8 array
-            ``(frames, height, width, 3)``. Frames are all taken, as the library does.
+            ``(frames, height, width, 3)``, all of which are taken, as the library does.
         sampling: Which frames of a file are taken.
         max_pixels: Limit on width x height of a frame, held against the header before decoding.
         name: What errors call the video; the path, or "the video", if None.
@@ -106,8 +106,7 @@ def _from_images(source: Sequence[ImageSource] | np.ndarray, max_pixels: int, na
     images = []
     for number, image in enumerate(source):
         images.append(load_image(image, max_pixels=max_pixels, name=f"frame {number} of {name}"))
-        if number == 0:
-            _check_memory(count, images[0].width, images[0].height, name)
+        _check_memory(count, *images[-1].size, name)
     return Frames(images=tuple(images), indices=np.arange(count, dtype=np.int64), fps=None)
 
 
@@ -124,11 +123,10 @@ def _decode(file: BinaryIO, sampling: Sampling, max_pixels: int, name: str) -> F
     taken: dict[int, Image.Image] = {}
     number = -1
     with _opened(file, name) as container:
-        stream = container.streams.video[0]
-        _check_memory(len(wanted), stream.width, stream.height, name)
         for number, frame in enumerate(container.decode(video=0)):
             if number in wanted:
                 _check_pixels(frame, max_pixels, name)
+                _check_memory(len(wanted), frame.width, frame.height, name)
                 taken[number] = Image.fromarray(frame.to_ndarray(format="rgb24"))
                 if len(taken) == len(wanted):
                     break

@@ -166,6 +166,7 @@ def test_defaults_are_those_of_transformers() -> None:
         ({"size": {"shortest_edge": [28]}}, "side of a square tile"),
         ({"image_grid_pinpoints": [[28, 40]]}, r"\[28, 40\].*multiples of 28"),
         ({"image_grid_pinpoints": []}, "image_grid_pinpoints"),
+        ({"image_grid_pinpoints": [[28 * 13, 28 * 13]]}, "at most 144 tiles"),
         ({"image_grid_pinpoints": "28"}, "image_grid_pinpoints"),
         ({"image_grid_pinpoints": [[0, 28]]}, "pinpoints"),
         ({"resample": 5}, "resample 5"),

@@ -14,6 +14,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from vtp.errors import (
     ImageUnreadable,
     ManifestInvalid,
+    ModelNotSupported,
     VideoNotSupported,
     VideoUnreadable,
 )
@@ -292,6 +293,15 @@ def test_frames_of_video_llava_equal_hugging_face() -> None:
     image = preprocess(frames[0])
     assert image.order.tolist() == list(range(6))
     np.testing.assert_array_equal(image.pixels[0], medium.pixels[0])
+
+
+def test_which_frames_are_taken() -> None:
+    for video, count in ((None, 8), ({**SMALL, "num_frames": 4}, 4)):
+        preprocess = ImagePreprocessor.from_hf_config(VIDEO_LLAVA, (2, 3), video=video)
+        assert preprocess.sampling is not None
+        assert preprocess.sampling.count == count
+    with pytest.raises(ModelNotSupported, match="video processor that resizes, crops"):
+        ImagePreprocessor.from_hf_config(VIDEO_LLAVA, (2, 3), video={**SMALL, "crop_size": 20})
 
 
 def test_videos_that_cannot_be() -> None:
