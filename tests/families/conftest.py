@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,8 @@ def bundle_of(made_once: Any, model_folder: Callable[[str], Path]) -> Callable[.
     """The bundle of a small model and a method, in all targets."""
 
     def get(name: str, method: str = "fastervlm", **options: Any) -> Path:
-        label = f"family-{name}-{method}-{abs(hash(str(sorted(options.items()))))}"
+        given = "-".join(re.findall(r"\w+", str(sorted(options.items()))))
+        label = f"family-{name}-{method}-{given}"
 
         def export(out: Path) -> None:
             export_model(
@@ -45,7 +47,7 @@ def bundle_of(made_once: Any, model_folder: Callable[[str], Path]) -> Callable[.
                 ExportOptions(method=method, targets=TARGETS, **options),
             )
 
-        return made_once(label.replace(":", "_"), export)
+        return made_once(re.sub(r"\W", "-", label), export)
 
     return get
 

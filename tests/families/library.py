@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+)
 
 
 class Library:
@@ -108,3 +113,94 @@ class InternVlLibrary(Library):
     def features(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
         found = self.model.get_image_features(**self.pixels(images)).pooler_output
         return [one.flatten(0, 1) for one in torch.split(found, [int(n) for n in self.tiles])]
+
+
+class OneVisionLibrary(Library):
+    """LLaVA-OneVision: of several images in a prompt each is one tile."""
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        made = self.images([list(images)], return_tensors="pt")
+        names = ("pixel_values", "image_sizes", "batch_num_images")
+        return {name: torch.as_tensor(made[name]) for name in names}
+
+    def frames(self, frames: Sequence[Image.Image]) -> torch.Tensor:
+        """``(1, frames, 3, H, W)``: each squeezed into one tile, as the overview of an image."""
+        tiles = [self.images(frame, return_tensors="pt")["pixel_values"][0, 0] for frame in frames]
+        return torch.stack(tiles)[None]
+
+    @torch.no_grad()
+    def video_features(self, frames: Sequence[Image.Image]) -> torch.Tensor:
+        """``(n, width)``, as the model lays them out."""
+        features: torch.Tensor = self.model.get_video_features(self.frames(frames)).pooler_output
+        return features[0]
+
+    @torch.no_grad()
+    def answer_video(self, frames: Sequence[Image.Image], question: str, steps: int) -> list[int]:
+        """Greedy answer about a video: placeholders repeated, then generate."""
+        video = self.model.config.video_token_id
+        count = len(self.video_features(frames))
+        ids = [
+            t
+            for token in self.video_prompt(question)
+            for t in [token] * (count if token == video else 1)
+        ]
+        given = torch.tensor([ids])
+        out = self.model.generate(
+            input_ids=given,
+            attention_mask=torch.ones_like(given),
+            pixel_values_videos=self.frames(frames),
+            max_new_tokens=steps,
+            do_sample=False,
+        )
+        tokens: list[int] = out[0, len(ids) :].tolist()
+        return tokens
+
+    def video_prompt(self, question: str) -> list[int]:
+        """Token ids with one video token."""
+        content = [{"type": "video"}, {"type": "text", "text": question}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        return ids
+
+    def embedded_video(self, rows: torch.Tensor, question: str) -> torch.Tensor:
+        """Embeddings ``(1, tokens, width)`` of a question with a video's embeddings."""
+        table = self.model.get_input_embeddings()
+        video = self.model.config.video_token_id
+        found = [
+            rows if token == video else table(torch.tensor([token]))
+            for token in self.video_prompt(question)
+        ]
+        return torch.cat(found)[None]
+
+
+class VideoLlavaLibrary(OneVisionLibrary):
+    """Video-LLaVA: every frame goes through a tower of its own and keeps its [CLS]."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.images = CLIPImageProcessorPil.from_pretrained(folder)
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        return {"pixel_values": self.images(list(images), return_tensors="pt")["pixel_values"]}
+
+    def frames(self, frames: Sequence[Image.Image]) -> torch.Tensor:
+        pixels: torch.Tensor = self.images(list(frames), return_tensors="pt")["pixel_values"]
+        return pixels[None]
+
+    @torch.no_grad()
+    def features(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        return list(self.model.get_image_features(**self.pixels(images)).pooler_output)
+
+    @torch.no_grad()
+    def video_features(self, frames: Sequence[Image.Image]) -> torch.Tensor:
+        layer = self.model.config.vision_feature_layer
+        found = self.model.model.get_video_features(
+            pixel_values_videos=self.frames(frames), vision_feature_layer=layer
+        )
+        features: torch.Tensor = found.pooler_output
+        return features.flatten(0, 1)

@@ -12,20 +12,22 @@ import torch
 from vtp.runtime.keep import keep_count
 
 from .conftest import load_all, picture
-from .library import Library
+from .library import Library, OneVisionLibrary
 
 STEPS = 16
 QUESTION = "where is the red circle?"
 SIZES = [(64, 64), (200, 60), (48, 190), (90, 70), (33, 32)]
-NAMES = ["llava_next", "llava_next-mistral"]
+NAMES = ["llava_next", "llava_next-mistral", "llava_onevision"]
+OPTIONS = {"llava_onevision": {"parameters": {"score": "column-mean"}}}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unpruned_answers_are_those_of_transformers(
     name: str, model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
 ) -> None:
-    library = Library(model_folder(name))
-    pipelines = load_all(bundle_of(name))
+    kind = OneVisionLibrary if name == "llava_onevision" else Library
+    library = kind(model_folder(name))
+    pipelines = load_all(bundle_of(name, **OPTIONS.get(name, {})))
     for images in [[size] for size in SIZES] + [[(64, 64), (200, 60)], []]:
         pictures = [picture(*size, seed=number) for number, size in enumerate(images)]
         expected = library.answer(pictures, QUESTION, STEPS)
