@@ -10,7 +10,8 @@
     │   ├── ModelNotFound           (FileNotFoundError)
     │   ├── ModelFileMissing        (FileNotFoundError)
     │   ├── ModelNotSupported       (ValueError)
-    │   └── UnsafeWeights           (ValueError)
+    │   ├── UnsafeWeights           (ValueError)
+    │   └── WeightsMismatch         (ValueError)
     ├── ExportError
     │   ├── MethodUnknown           (LookupError)
     │   ├── MethodsDoNotCombine     (ValueError)
@@ -20,6 +21,7 @@
     │   ├── LayerOutOfRange         (ValueError)
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
+    │   ├── DiskFull                (OSError)
     │   └── ParityFailed            (ArithmeticError)
     ├── BundleError
     │   ├── BundleNotFound          (FileNotFoundError)
@@ -69,6 +71,12 @@ class VtpError(Exception):
 
 def _listed(items: Iterable[object]) -> str:
     return ", ".join(str(item) for item in items)
+
+
+def _first(items: Sequence[object]) -> str:
+    """The first five, and how many more there are."""
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return _listed(items[:5]) + more
 
 
 class KeepOutOfRange(VtpError, ValueError):
@@ -187,6 +195,20 @@ class UnsafeWeights(ModelError, ValueError):
         )
 
 
+class WeightsMismatch(ModelError, ValueError):
+    """Weights that are not those of the model that config.json describes."""
+
+    def __init__(
+        self, folder: Path, missing: Sequence[str], extra: Sequence[str], wrong: Sequence[str]
+    ) -> None:
+        kinds = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+        problems = [f"{len(names)} {what}: {_first(names)}" for what, names in kinds if names]
+        super().__init__(
+            f"the weights in {str(folder)!r} do not fit its config.json: tensors "
+            f"{'; '.join(problems)}; download the complete model, or correct config.json"
+        )
+
+
 # --- export ---------------------------------------------------------------------------------
 
 
@@ -278,6 +300,19 @@ class GraphNotLowered(ExportError, RuntimeError):
             f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
             "torch traces the model differently: use the versions in constraints.txt"
         )
+
+
+class DiskFull(ExportError, OSError):
+    """Less room than the bundle needs."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"the weights of the bundle need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free "
+            f"in {str(folder.parent)!r}: make room, or give --out on another disk"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ParityFailed(ExportError, ArithmeticError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
 from ..errors import (
+    DiskFull,
     KeepOutOfRange,
     ModelNotSupported,
     OptionInvalid,
@@ -44,6 +47,7 @@ from ..runtime.text import Text
 from ..runtime.verify import replay
 from .attention import use_traced_attention
 from .checkpoint import Checkpoint
+from .checkpoint_check import check_checkpoint, check_room, needed_tensors
 from .families.base import LanguageParts, VisionParts
 from .graphs import GraphMaker, TracedGraph
 from .model_folder import ModelFolder
@@ -178,6 +182,8 @@ class _Export:
                 vision, len(language.layers), self.options.keep, self.options.average
             )
             self._check_size(vision)
+            check_checkpoint(self.checkpoint, family, model, vision, language)
+            check_room(self.folder, self._estimate(model, vision, language))
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
@@ -206,6 +212,11 @@ class _Export:
             golden=golden,
         )
         return self._check(manifest)
+
+    def _estimate(self, model: Any, vision: VisionParts, language: LanguageParts) -> int:
+        """Bytes that the weights take in the bundle, but for tables that are computed."""
+        distinct = {id(t): t.numel() for t in needed_tensors(model, vision, language)}
+        return sum(distinct.values()) * DTYPES[self.options.dtype]
 
     def _check_size(self, vision: VisionParts) -> None:
         made = (self.opened.preprocessing.height, self.opened.preprocessing.width)
@@ -254,9 +265,16 @@ class _Export:
     def _write_weights(self) -> FileRecord:
         self.progress.step("writing weights")
         total = self.weights.nbytes()
-        sha256, size = self.weights.write(
-            self.folder, self.checkpoint, lambda done: self.progress.fraction(done, total)
-        )
+        check_room(self.folder, total)
+        try:
+            sha256, size = self.weights.write(
+                self.folder, self.checkpoint, lambda done: self.progress.fraction(done, total)
+            )
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # Somebody else took the room meanwhile.
+            raise DiskFull(self.folder, total, shutil.disk_usage(self.folder).free) from error
         return FileRecord(file=self.weights.file_name, sha256=sha256, bytes=size)
 
     def _write_graph(self, graph: TracedGraph, target: str) -> GraphRecord:
