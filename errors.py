@@ -22,6 +22,7 @@
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
     │   ├── DiskFull                (OSError)
+    │   ├── WeightsNotCopied        (ArithmeticError)
     │   └── ParityFailed            (ArithmeticError)
     ├── BundleError
     │   ├── BundleNotFound          (FileNotFoundError)
@@ -313,6 +314,17 @@ class DiskFull(ExportError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class WeightsNotCopied(ExportError, ArithmeticError):
+    """The written weight file is not what the checkpoint holds."""
+
+    def __init__(self, tensor: str, want: float, got: float) -> None:
+        super().__init__(
+            f"tensor {tensor!r} of the weight file holds {got:.6g} where the checkpoint has "
+            f"{want:.6g}: it was copied wrongly, or the disk does not keep what is written; no "
+            "bundle was written"
+        )
 
 
 class ParityFailed(ExportError, ArithmeticError):

@@ -14,6 +14,7 @@ from .options import keep_options
 
 if TYPE_CHECKING:
     from ..export import Progress
+    from ..runtime.manifest import Manifest
     from ..runtime.plan import Plan
 
 _PACKAGES = (
@@ -89,6 +90,14 @@ _PACKAGES = (
     help="Flavour of graph: ort (ONNX Runtime), onnx (TensorRT 10.15 and later, TensorRT-RTX), "
     "trt10 (TensorRT 10.0 to 10.14, JetPack 6); again for more.  [default: ort, onnx]",
 )
+@click.option(
+    "--check",
+    metavar="C",
+    default="auto",
+    show_default=True,
+    help="What is compared with PyTorch at the end: full; layers:N (the vision graph and the first "
+    "N language layers); or auto: full where memory holds the model, else layers:1.",
+)
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def export(
@@ -104,6 +113,7 @@ def export(
     seed: int | None,
     dtype: str,
     targets: tuple[str, ...],
+    check: str,
     revision: str | None,
     force: bool,
 ) -> None:
@@ -121,6 +131,7 @@ def export(
       vtp export llava15 --method pyramiddrop --keep 0.5,0.25,0.125 --out out/pyramid
       vtp export llava15 --method fastv --set layer=3 --out out/fastv
       vtp export llava15 --target ort --target trt10 --out out/for-jetpack-6
+      vtp export llava15 --dtype float16 --check layers:2 --out out/half
       vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
     """
     require("export", "vtp export", *_PACKAGES)
@@ -144,6 +155,7 @@ def export(
         average=average,
         dtype=dtype,
         targets=targets or DEFAULT_TARGETS,
+        check=check,
         revision=revision,
         force=force,
     )
@@ -153,7 +165,15 @@ def export(
     print(
         f"{out}: {_kept(manifest.plan)} by default; "
         f"largest difference from PyTorch {worst.max_abs:.1e} ({worst.graph}, {worst.output})"
+        f"{_extent(manifest)}"
     )
+
+
+def _extent(manifest: Manifest) -> str:
+    layers = manifest.golden.layers
+    if layers is None:
+        return ""
+    return f"; checked: vision, first {layers} of {manifest.language.layers} language layers"
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from safetensors.numpy import save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
@@ -26,52 +25,41 @@ from ..errors import (
     ParityFailed,
     VerifyFailed,
 )
+from ..runtime.bundle import Bundle
 from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
+    CHECK,
     DTYPES,
     FILE_NAME,
     SCHEMA,
     FileRecord,
     GenerationDefaults,
-    Golden,
-    GoldenCase,
     GraphRecord,
     LanguageRecord,
     Manifest,
     ModelRecord,
     TensorSpec,
 )
-from ..runtime.pipeline import load
 from ..runtime.plan import Plan
-from ..runtime.text import Text
-from ..runtime.verify import replay
+from ..runtime.verify import verify_bundle
 from .attention import use_traced_attention
+from .check_depth import checked_layers
 from .checkpoint import Checkpoint
 from .checkpoint_check import check_checkpoint, check_room, needed_tensors
+from .cut import cut_graph
 from .families.base import LanguageParts, VisionParts
+from .golden import make_golden
 from .graphs import GraphMaker, TracedGraph
+from .memory import give_back
 from .model_folder import ModelFolder
 from .output import replace_folder
 from .recipe import Recipe, make_recipe
-from .reference import (
-    PROMPT,
-    Reference,
-    Sample,
-    check_unpruned,
-    golden_tensors,
-    load_torch_model,
-    plain_reference,
-    sample_image,
-)
+from .sample_check import check_samples
 from .scores import score_class
 from .source import find_model
-from .staged_reference import StagedReference, emitted
+from .staged_reference import emitted
 from .targets import DEFAULT_TARGETS, check_targets, make_target
 from .weights import WeightFile
-
-TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
-"""Largest accepted difference from PyTorch in float32, relative to the largest magnitude of a
-tensor, by the type of the weights."""
 
 
 class Progress:
@@ -106,6 +94,9 @@ class ExportOptions:
     scores are float32 always, and so is what goes from graph to graph."""
     targets: tuple[str, ...] = DEFAULT_TARGETS
     """Flavours of graph, keys of ``targets.TARGETS``."""
+    check: str = "auto"
+    """What is compared with PyTorch at the end: ``full``, ``layers:N`` (the vision graph and the
+    first N language layers), or ``auto``: full where memory holds the model."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -183,7 +174,9 @@ class _Export:
             )
             self._check_size(vision)
             check_checkpoint(self.checkpoint, family, model, vision, language)
-            check_room(self.folder, self._estimate(model, vision, language))
+            parameters = self._parameters(model, vision, language)
+            check_room(self.folder, parameters * DTYPES[self.options.dtype])
+            layers = checked_layers(self.options.check, plan, parameters)
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
@@ -196,7 +189,21 @@ class _Export:
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
         record = _language_record(language, embedding, self.options.dtype)
-        golden, files = self._golden(plan, record)
+        if layers is not None:
+            records += [self._write_check_graph(target, layers) for target in self.options.targets]
+        self.progress.step("running PyTorch on the golden sample")
+        golden = make_golden(
+            self.opened,
+            self.checkpoint,
+            self.recipe,
+            plan,
+            record,
+            layers,
+            self.folder,
+            self.progress.fraction,
+        )
+        give_back()
+        files = [self._file(golden.image), self._file(golden.tensors)]
         manifest = Manifest(
             schema=SCHEMA,
             vtp=__version__,
@@ -213,10 +220,10 @@ class _Export:
         )
         return self._check(manifest)
 
-    def _estimate(self, model: Any, vision: VisionParts, language: LanguageParts) -> int:
-        """Bytes that the weights take in the bundle, but for tables that are computed."""
-        distinct = {id(t): t.numel() for t in needed_tensors(model, vision, language)}
-        return sum(distinct.values()) * DTYPES[self.options.dtype]
+    @staticmethod
+    def _parameters(model: Any, vision: VisionParts, language: LanguageParts) -> int:
+        """Numbers in the weights that are exported, tables that are computed left out."""
+        return sum({id(t): t.numel() for t in needed_tensors(model, vision, language)}.values())
 
     def _check_size(self, vision: VisionParts) -> None:
         made = (self.opened.preprocessing.height, self.opened.preprocessing.width)
@@ -275,59 +282,36 @@ class _Export:
                 raise
             # Somebody else took the room meanwhile.
             raise DiskFull(self.folder, total, shutil.disk_usage(self.folder).free) from error
-        return FileRecord(file=self.weights.file_name, sha256=sha256, bytes=size)
+        path = self.folder / self.weights.file_name
+        check_samples(path, self.weights.stored(), self.checkpoint)
+        return FileRecord(file=path.name, sha256=sha256, bytes=size)
 
     def _write_graph(self, graph: TracedGraph, target: str) -> GraphRecord:
         self.weights.place_initializers(graph.model, graph.weights)
-        file = f"{graph.name}.onnx" if target == "onnx" else f"{graph.name}.{target}.onnx"
-        ir.save(graph.model, self.folder / file)
-        record = self._file(file)
+        ir.save(graph.model, self.folder / _graph_file(graph.name, target))
+        return self._graph_record(graph.name, target, graph.model)
+
+    def _graph_record(self, name: str, target: str, model: ir.Model) -> GraphRecord:
+        record = self._file(_graph_file(name, target))
         return GraphRecord(
-            name=graph.name,
+            name=name,
             target=target,
-            file=file,
+            file=record.file,
             sha256=record.sha256,
             bytes=record.bytes,
-            opset=graph.model.opset_imports[""],
-            inputs=_specs(graph.model.graph.inputs),
-            outputs=_specs(graph.model.graph.outputs),
+            opset=model.opset_imports[""],
+            inputs=_specs(model.graph.inputs),
+            outputs=_specs(model.graph.outputs),
         )
+
+    def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
+        source = _graph_file("language.0", target)
+        model = cut_graph(self.folder / source, layers, self.folder / _graph_file(CHECK, target))
+        return self._graph_record(CHECK, target, model)
 
     def _write_tokenizer(self) -> FileRecord:
         self.opened.save_tokenizer(self.folder / "tokenizer.json")
         return self._file("tokenizer.json")
-
-    def _golden(self, plan: Plan, language: LanguageRecord) -> tuple[Golden, list[FileRecord]]:
-        self.progress.step("running PyTorch on the golden sample")
-        image, layout = sample_image(), self.opened.prompt
-        image.save(self.folder / "golden.png")
-        prompt = Text(self.folder / "tokenizer.json").encode(layout.render_turn(PROMPT, 1, True))
-        pixels = self.opened.preprocessing([image])
-        model = load_torch_model(self.opened.config, self.opened.folder)
-        keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
-        if plan.keeps(None) != keeps[0]:
-            keeps.append(plan.keeps(None))
-        sample = Sample(pixels, prompt, layout.image_token_id)
-        plain = plain_reference(model, sample)
-        exact = replace(language, dtype="float32")
-        staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
-        cases: list[Reference] = []
-        for done, keep in enumerate(keeps):
-            self.progress.fraction(done, len(keeps))
-            cases.append(staged.run(sample, keep))
-        check_unpruned(cases[0], plain, TOLERANCES["float32"])
-        tensors = self.folder / "golden.safetensors"
-        save_file(dict(golden_tensors(cases)), tensors)
-        tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
-        golden = Golden(
-            image="golden.png",
-            prompt=PROMPT,
-            tensors="golden.safetensors",
-            tolerance=TOLERANCES[self.options.dtype],
-            cases=tuple(GoldenCase(keep=case.keep, tokens=case.tokens) for case in cases),
-            measured=(),
-        )
-        return golden, [self._file("golden.png"), self._file("golden.safetensors")]
 
     def _check(self, manifest: Manifest) -> Manifest:
         """Replay the golden sample on every target, and note what was measured."""
@@ -337,7 +321,10 @@ class _Export:
         for target in self.options.targets:
             self.progress.step(f"checking target {target} against PyTorch")
             try:
-                measured += replay(load(self.folder, "cpu", target=target))
+                # Its files were hashed as they were written.
+                measured += verify_bundle(Bundle(self.folder), "cpu", choice=target, verify=False)[
+                    1
+                ]
             except VerifyFailed as error:
                 raise ParityFailed(error.graph, error.measured, error.tolerance) from error
         manifest = _with_measured(manifest, measured)
@@ -347,6 +334,10 @@ class _Export:
     def _file(self, name: str) -> FileRecord:
         data = (self.folder / name).read_bytes()
         return FileRecord(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _graph_file(name: str, target: str) -> str:
+    return f"{name}.onnx" if target == "onnx" else f"{name}.{target}.onnx"
 
 
 @contextmanager

@@ -81,12 +81,13 @@ def load_torch_model(config: Any, folder: Path) -> Any:
 
 
 @torch.no_grad()
-def plain_reference(model: Any, sample: Sample) -> Reference:
+def plain_reference(model: Any, sample: Sample, steps: int = STEPS) -> Reference:
     """Run the Hugging Face model as it is, with every image token.
 
     Args:
-        model: from ``load_torch_model``.
+        model: from ``load_torch_model`` or ``first_layers``.
         sample: what is asked.
+        steps: greedy tokens.
     """
     pixels = torch.from_numpy(sample.pixel_values)
     embeds = model.get_image_features(pixel_values=pixels).pooler_output[0][None]
@@ -95,7 +96,7 @@ def plain_reference(model: Any, sample: Sample) -> Reference:
     before = torch.tensor([sample.prompt[:place]])
     after = torch.tensor([sample.prompt[place + 1 :]])
     inputs = torch.cat((table(before), embeds, table(after)), dim=1)
-    logits, tokens = _greedy(model, inputs)
+    logits, tokens = _greedy(model, inputs, steps)
     kept = np.arange(embeds.shape[1])[None]
     return Reference((), None, kept, embeds.numpy(), logits, tokens)
 
@@ -117,11 +118,11 @@ def check_unpruned(staged: Reference, plain: Reference, tolerance: float) -> Non
             raise ParityFailed(graph, measured, f"{limit:.3g}")
 
 
-def _greedy(model: Any, inputs: torch.Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
+def _greedy(model: Any, inputs: torch.Tensor, steps: int) -> tuple[np.ndarray, tuple[int, ...]]:
     rows: list[torch.Tensor] = []
     tokens: list[int] = []
     cache = None
-    for _ in range(STEPS):
+    for _ in range(steps):
         out = model.model.language_model(
             inputs_embeds=inputs, past_key_values=cache, use_cache=True
         )

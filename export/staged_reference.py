@@ -41,10 +41,17 @@ class StagedReference:
         recipe: the methods.
         plan: the plan.
         language: sizes of the decoder.
+        table: token embeddings ``(vocab, width)``; None takes the model's.
     """
 
     def __init__(
-        self, family: Family, model: Any, recipe: Recipe, plan: Plan, language: LanguageRecord
+        self,
+        family: Family,
+        model: Any,
+        recipe: Recipe,
+        plan: Plan,
+        language: LanguageRecord,
+        table: np.ndarray | None = None,
     ) -> None:
         use_traced_attention(model)
         self._plan = plan
@@ -56,14 +63,15 @@ class StagedReference:
             takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
         looking = EagerGraph(vision, takes, ("image_embeds", "kept", "scores"))
         self.vision = Vision(engine, plan, language.width, looking)
-        table = model.get_input_embeddings().weight.detach().numpy()
+        if table is None:
+            table = model.get_input_embeddings().weight.detach().numpy()
         graphs = _graphs(plan, decoder, target)
         self.decoder = Decoder(engine, plan, language, table, graphs)
         self.engine = engine
 
     @torch.no_grad()
-    def run(self, sample: Sample, keep: tuple[Keep, ...]) -> Reference:
-        """Greedy answer of ``STEPS`` tokens with these keeps."""
+    def run(self, sample: Sample, keep: tuple[Keep, ...], steps: int = STEPS) -> Reference:
+        """Greedy answer of ``steps`` tokens with these keeps."""
         plan = self._plan
         counts = plan.counts(keep, 1)
         count = plan.after_vision(counts, 1)
@@ -73,14 +81,14 @@ class StagedReference:
         prompt = splice(
             self.decoder, list(sample.prompt), sample.image_token, seen.embeds, seen.kept
         )
-        cache = self.decoder.cache(prompt.layout.tokens + STEPS)
+        cache = self.decoder.cache(prompt.layout.tokens + steps)
         given = {"guide": stand_in_scores(plan.tokens)}
         if seen.scores is not None:
             given["vision"] = seen.scores
         read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
         rows, tokens = [read.logits.copy()], [int(read.logits.argmax())]
         loop = self.decoder.decode(cache)
-        while len(tokens) < STEPS:
+        while len(tokens) < steps:
             rows.append(loop.step(tokens[-1]).copy())
             tokens.append(int(rows[-1].argmax()))
         received = None

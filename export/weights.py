@@ -71,6 +71,10 @@ class WeightFile:
         )
         return name
 
+    def stored(self) -> list[Stored]:
+        """Every tensor."""
+        return list(self._stored.values())
+
     def layout(self) -> dict[str, tuple[Stored, int]]:
         """Every tensor with its offset from the start of the data, largest first: whole matrices
         then lie at multiples of their row size, and odd little vectors disturb nothing."""

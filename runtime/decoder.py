@@ -73,14 +73,7 @@ class Decoder:
         Raises:
             BundleCorrupted: an id that the model does not have.
         """
-        try:
-            rows: np.ndarray = np.asarray(self._table[tokens], dtype=np.float32)
-        except IndexError:
-            raise BundleCorrupted(
-                "tokenizer.json",
-                f"gives token {tokens.max()}, but the model knows {self.language.vocab}",
-            ) from None
-        return rows
+        return embedding_rows(self._table, tokens)
 
     def cache(self, capacities: Sequence[int] | int) -> KVCache:
         """A new cache; one capacity for each stage, or one for all.
@@ -217,6 +210,21 @@ class Decoder:
         buffer = self.engine.buffer(values.shape, kind)
         buffer.write(values)
         return buffer
+
+
+def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Rows ``(n, width)`` float32 of an embedding table, for token ids ``(n,)``.
+
+    Raises:
+        BundleCorrupted: an id that the table does not have.
+    """
+    try:
+        rows: np.ndarray = np.asarray(table[tokens], dtype=np.float32)
+    except IndexError:
+        raise BundleCorrupted(
+            "tokenizer.json", f"gives token {tokens.max()}, but the model knows {len(table)}"
+        ) from None
+    return rows
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
 from .engines import make_engine
@@ -55,6 +57,10 @@ class LoadedBundle:
             limits = self.source.limits
             room = None if limits is None else capacities(plan, limits)
             self.decoder = Decoder(self.engine, plan, language, table, graphs, room)
+
+    def embed(self, tokens: np.ndarray) -> np.ndarray:
+        """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``."""
+        return self.decoder.embed(tokens)
 
     def check_request(self, counts: Sequence[int], images: int) -> None:
         """Refuse a request that built engines do not take.

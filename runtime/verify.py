@@ -5,15 +5,47 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import BeyondLimits, ManifestInvalid, VerifyFailed
+from .bundle import Bundle
+from .checked_layers import CheckedLayers
 from .decoder import Prefilled
 from .guide import read_prompt
 from .images import load_image
 from .keep import Keep, show_keeps
 from .layout import Prompt
-from .manifest import Deviation, GoldenCase
-from .pipeline import Pipeline
+from .manifest import CHECK, Deviation, GoldenCase
+from .pipeline import Pipeline, load
 from .splice import splice
 from .tensorfile import TensorFile
+
+
+def verify_bundle(
+    bundle: Bundle,
+    engine: str = "auto",
+    *,
+    threads: int | None = None,
+    choice: str | None = None,
+    verify: bool = True,
+) -> tuple[str, list[Deviation]]:
+    """Replay the golden sample of a bundle, or as much of it as the bundle was checked on.
+
+    Args:
+        bundle: the bundle.
+        engine: what runs it.
+        threads: CPU threads; None lets the engine choose.
+        choice: target of the graphs, or name of the variant; None takes the engine's best.
+        verify: compare every file with its sha256 first.
+
+    Returns:
+        The engine's name, and how far each graph is off.
+
+    Raises:
+        VerifyFailed, BundleError, EngineError: as ``replay`` and ``load``.
+    """
+    if bundle.manifest.golden.layers is not None:
+        checked = CheckedLayers(bundle, engine, threads, choice, verify)
+        return checked.engine.name, _ReplayLayers(checked).run()
+    pipeline = load(bundle.path, engine, threads=threads, target=choice, verify=verify)
+    return pipeline.engine.name, replay(pipeline)
 
 
 def replay(pipeline: Pipeline) -> list[Deviation]:
@@ -37,8 +69,10 @@ def stand_in_scores(tokens: int) -> np.ndarray:
 
 
 class _Replay:
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline | CheckedLayers) -> None:
         self.pipeline = pipeline
+        self.last = f"language.{len(pipeline.bundle.manifest.plan.stages) - 1}"
+        """Graph whose logits are compared."""
         self.golden = pipeline.bundle.manifest.golden
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
@@ -46,13 +80,14 @@ class _Replay:
     def run(self) -> list[Deviation]:
         manifest = self.pipeline.bundle.manifest
         image = load_image(self.pipeline.bundle.file(self.golden.image))
-        pixels = manifest.preprocessing([image])
-        for number, case in enumerate(self.golden.cases):
-            if not self._fits(case):
-                continue
-            self._vision(number, case, pixels)
-            self._language(number, case)
+        self._cases(manifest.preprocessing([image]))
         return self.deviations
+
+    def _cases(self, pixels: np.ndarray) -> None:
+        for number, case in enumerate(self.golden.cases):
+            if self._fits(case):
+                self._vision(number, case, pixels)
+                self._language(number, case)
 
     def _fits(self, case: GoldenCase) -> bool:
         """Whether built engines take the case: they may have been built for smaller keeps."""
@@ -68,7 +103,7 @@ class _Replay:
         count = plan.after_vision(plan.counts(case.keep, 1), 1)
         image_token = pipeline.bundle.manifest.prompt.image_token_id
         prompt = [token for token in self._prompt() if token != image_token]
-        seen = pipeline.vision(pixels, count, pipeline.decoder.embed(np.array(prompt)))
+        seen = pipeline.vision(pixels, count, pipeline.embed(np.array(prompt)))
         kept = self.expected.tensor(f"{number}.kept")
         if seen.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
@@ -102,23 +137,22 @@ class _Replay:
         given = {"guide": stand_in_scores(plan.tokens)}
         if plan.vision_drop is not None:
             given["vision"] = np.asarray(self.expected.tensor(f"{number}.scores"))
-        counts = plan.counts(case.keep, 1)
-        read = decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
+        counts = plan.in_decoder(plan.counts(case.keep, 1))[: len(decoder.plan.decoder_drops)]
+        read = decoder.prefill(prompt, cache, counts, given)
         if not self._drops(number, case, read):
             return
         self._guiding(number, case, prompt)
         logits = read.logits
         loop = decoder.decode(cache)
-        last = f"language.{len(plan.stages) - 1}"
         for step, token in enumerate(case.tokens):
             # PyTorch's tokens are fed, so that every step is compared on the same past.
-            self._compare(last, case, f"logits[{step}]", expected[step], logits)
-            self._same_choice(last, case, step, expected[step], logits, token)
+            self._compare(self.last, case, f"logits[{step}]", expected[step], logits)
+            self._same_choice(self.last, case, step, expected[step], logits, token)
             logits = loop.step(token)
 
     def _guiding(self, number: int, case: GoldenCase, prompt: Prompt) -> None:
         """Compare the attention that a guide reports."""
-        guide, decoder = self.pipeline.bundle.manifest.plan.guide, self.pipeline.decoder
+        guide, decoder = self.pipeline.decoder.plan.guide, self.pipeline.decoder
         if guide is None:
             return
         cache = decoder.cache(prompt.layout.tokens).stages[0]
@@ -193,6 +227,25 @@ class _Replay:
 
     def _where(self, graph: str) -> str:
         return f"{graph} ({self.pipeline.target})"
+
+
+class _ReplayLayers(_Replay):
+    """Of a model that was checked on its first layers; one graph is loaded at a time."""
+
+    def __init__(self, checked: CheckedLayers) -> None:
+        super().__init__(checked)
+        self.checked = checked
+        self.last = CHECK
+
+    def _cases(self, pixels: np.ndarray) -> None:
+        cases = [(n, case) for n, case in enumerate(self.golden.cases) if self._fits(case)]
+        graphs = self.checked.graphs()
+        next(graphs)
+        for number, case in cases:
+            self._vision(number, case, pixels)
+        next(graphs)
+        for number, case in cases:
+            self._language(number, case)
 
 
 def compare(
