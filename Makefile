@@ -3,6 +3,7 @@
 # make lint    formatting, lint, types
 # make gpu-check  what only an NVIDIA device can show; it runs with what it finds
 # make bench   this runtime against Hugging Face transformers (several minutes; real size: see docs)
+# make bench-export  export of a 7B model beside a plain copy of its bytes (30 GB of disk, minutes)
 #
 # Needs Python 3.11 or later with venv and pip. If pip would bring the CUDA build of torch, these
 # targets stop before downloading it and say how to name an index that has the CPU build.
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip
 PIP_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 IMAGE := samples/images/scene.png
 
-.PHONY: demo test lint format docs bench gpu-check clean
+.PHONY: demo test lint format docs bench bench-export gpu-check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +68,9 @@ docs: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.compare --model tiny
+
+bench-export: $(VENV)/dev.stamp
+	$(BIN)/python -m vtp.bench.export --size 7b
 
 gpu-check: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.gpu

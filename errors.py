@@ -10,7 +10,8 @@
     │   ├── ModelNotFound           (FileNotFoundError)
     │   ├── ModelFileMissing        (FileNotFoundError)
     │   ├── ModelNotSupported       (ValueError)
-    │   └── UnsafeWeights           (ValueError)
+    │   ├── UnsafeWeights           (ValueError)
+    │   └── WeightsMismatch         (ValueError)
     ├── ExportError
     │   ├── MethodUnknown           (LookupError)
     │   ├── MethodsDoNotCombine     (ValueError)
@@ -20,6 +21,8 @@
     │   ├── LayerOutOfRange         (ValueError)
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
+    │   ├── DiskFull                (OSError)
+    │   ├── WeightsNotCopied        (ArithmeticError)
     │   └── ParityFailed            (ArithmeticError)
     ├── BundleError
     │   ├── BundleNotFound          (FileNotFoundError)
@@ -71,6 +74,12 @@ class VtpError(Exception):
 
 def _listed(items: Iterable[object]) -> str:
     return ", ".join(str(item) for item in items)
+
+
+def _first(items: Sequence[object]) -> str:
+    """The first five, and how many more there are."""
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return _listed(items[:5]) + more
 
 
 class KeepOutOfRange(VtpError, ValueError):
@@ -200,6 +209,20 @@ class UnsafeWeights(ModelError, ValueError):
         )
 
 
+class WeightsMismatch(ModelError, ValueError):
+    """Weights that are not those of the model that config.json describes."""
+
+    def __init__(
+        self, folder: Path, missing: Sequence[str], extra: Sequence[str], wrong: Sequence[str]
+    ) -> None:
+        kinds = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+        problems = [f"{len(names)} {what}: {_first(names)}" for what, names in kinds if names]
+        super().__init__(
+            f"the weights in {str(folder)!r} do not fit its config.json: tensors "
+            f"{'; '.join(problems)}; download the complete model, or correct config.json"
+        )
+
+
 # --- export ---------------------------------------------------------------------------------
 
 
@@ -290,6 +313,30 @@ class GraphNotLowered(ExportError, RuntimeError):
         super().__init__(
             f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
             "torch traces the model differently: use the versions in constraints.txt"
+        )
+
+
+class DiskFull(ExportError, OSError):
+    """Less room than the bundle needs."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"the weights of the bundle need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free "
+            f"in {str(folder.parent)!r}: make room, or give --out on another disk"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WeightsNotCopied(ExportError, ArithmeticError):
+    """The written weight file is not what the checkpoint holds."""
+
+    def __init__(self, tensor: str, want: float, got: float) -> None:
+        super().__init__(
+            f"tensor {tensor!r} of the weight file holds {got:.6g} where the checkpoint has "
+            f"{want:.6g}: it was copied wrongly, or the disk does not keep what is written; no "
+            "bundle was written"
         )
 
 

@@ -14,6 +14,7 @@ from .options import keep_options
 
 if TYPE_CHECKING:
     from ..export import Progress
+    from ..runtime.manifest import Manifest
     from ..runtime.plan import Plan
 
 _PACKAGES = (
@@ -96,6 +97,14 @@ _PACKAGES = (
     "every row with a separator, as transformers does; spatial reads all tokens of the tiles and "
     "nothing else, as FasterVLM's published code does.  [default: unpad]",
 )
+@click.option(
+    "--check",
+    metavar="C",
+    default="auto",
+    show_default=True,
+    help="What is compared with PyTorch at the end: full; layers:N (the vision graph and the first "
+    "N language layers); or auto: full where memory holds the model, else layers:1.",
+)
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def export(
@@ -112,6 +121,7 @@ def export(
     dtype: str,
     targets: tuple[str, ...],
     layout: str | None,
+    check: str,
     revision: str | None,
     force: bool,
 ) -> None:
@@ -129,6 +139,7 @@ def export(
       vtp export llava15 --method pyramiddrop --keep 0.5,0.25,0.125 --out out/pyramid
       vtp export llava15 --method fastv --set layer=3 --out out/fastv
       vtp export llava15 --target ort --target trt10 --out out/for-jetpack-6
+      vtp export llava15 --dtype float16 --check layers:2 --out out/half
       vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
     """
     require("export", "vtp export", *_PACKAGES)
@@ -153,6 +164,7 @@ def export(
         dtype=dtype,
         targets=targets or DEFAULT_TARGETS,
         layout=layout,
+        check=check,
         revision=revision,
         force=force,
     )
@@ -162,7 +174,15 @@ def export(
     print(
         f"{out}: {_kept(manifest.plan)} by default; "
         f"largest difference from PyTorch {worst.max_abs:.1e} ({worst.graph}, {worst.output})"
+        f"{_extent(manifest)}"
     )
+
+
+def _extent(manifest: Manifest) -> str:
+    layers = manifest.golden.layers
+    if layers is None:
+        return ""
+    return f"; checked: vision, first {layers} of {manifest.language.layers} language layers"
 
 
 def _assignment(text: str) -> tuple[str, str]:

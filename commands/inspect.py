@@ -72,6 +72,10 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "KV bytes per token": language.kv_bytes_per_token(),
         "KV bytes of an image": f"{costs.kv_bytes:,} (unpruned {full:,})",
         "FLOPs of an image": f"{costs.flops:.4g}: {FLOPS_FORMULA}",
+        "checked against PyTorch": "the whole model"
+        if manifest.golden.layers is None
+        else f"vision, first {manifest.golden.layers} of {language.layers} language layers; every "
+        "other weight by samples against the checkpoint",
         "largest difference from PyTorch": max(
             (deviation.max_abs for deviation in manifest.golden.measured), default=None
         ),

@@ -12,7 +12,7 @@ from .options import bundle_argument, engine_options, format_option
 from .tables import show
 
 if TYPE_CHECKING:
-    from ..runtime.manifest import Deviation
+    from ..runtime.manifest import Deviation, Manifest
 
 
 @click.command()
@@ -23,25 +23,34 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
     """Replay the golden sample of the bundle in DIR and compare it with what PyTorch computed.
 
     Runs every target, or variant, that the engine takes, and names the first graph that deviates.
-    Without --engine every engine that this machine has is tried in turn.
+    Without --engine every engine that this machine has is tried in turn. A bundle that
+    was checked in part is compared as far as it was: vision graph and first language layers.
 
     \b
     Example:
       vtp verify out/tiny
       vtp verify out/tiny --engine cpu --format json
     """
-    from ..runtime import Bundle, load
+    from ..runtime import Bundle
     from ..runtime.engines import ENGINES, make_engine, why_not
-    from ..runtime.verify import replay
+    from ..runtime.verify import verify_bundle
 
-    manifest = Bundle(bundle).manifest
+    opened = Bundle(bundle)
+    manifest = opened.manifest
     rows: list[dict[str, Any]] = []
     able = [name for name in ENGINES if why_not(name, manifest) is None]
     for name in able if engine == "auto" and able else [engine]:
         for choice in make_engine(name, manifest).choices(manifest):
-            pipeline = load(bundle, name, threads=threads, target=choice)
-            rows += _worst(pipeline.engine.name, replay(pipeline))
-    show({"deviation from PyTorch (worst of each output)": rows}, form)
+            ran, deviations = verify_bundle(opened, name, threads=threads, choice=choice)
+            rows += _worst(ran, deviations)
+    show({f"deviation from PyTorch (worst of each output{_extent(manifest)})": rows}, form)
+
+
+def _extent(manifest: Manifest) -> str:
+    layers = manifest.golden.layers
+    if layers is None:
+        return ""
+    return f"; checked: vision, first {layers} of {manifest.language.layers} language layers"
 
 
 def _worst(engine: str, deviations: list[Deviation]) -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from ..errors import ModelFileMissing, UnsafeWeights
+from ..errors import ModelFileMissing, ModelNotSupported, UnsafeWeights
+from .dtypes import numpy_type
+from .shard import NUMPY_NAMES, TensorPlace, read_header
 
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
@@ -23,44 +24,49 @@ class Checkpoint:
 
     Raises:
         UnsafeWeights: only pickled or otherwise unsafe weights are there.
-        ModelFileMissing: no weights, a shard or a tensor is missing.
+        ModelFileMissing: no weights, or a shard is missing or not complete.
     """
 
     def __init__(self, folder: Path, canonical_name: Callable[[str], str]) -> None:
         self.folder = folder
-        self._where: dict[str, tuple[Path, str]] = {}
+        self._places: dict[str, TensorPlace] = {}
         for path in _safetensors_files(folder):
-            try:
-                with safe_open(path, framework="pt") as file:
-                    for key in file.keys():  # noqa: SIM118 - not a dict
-                        self._where[canonical_name(key)] = (path, key)
-            except (SafetensorError, OSError) as error:
-                raise ModelFileMissing(
-                    folder, f"readable {path.name}", f"{error}; download the file again"
-                ) from error
+            for place in read_header(path):
+                self._places[canonical_name(place.key)] = place
 
     def __contains__(self, name: str) -> bool:
-        return name in self._where
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, without reading it."""
-        path, key = self._find(name)
-        with safe_open(path, framework="pt") as file:
-            return tuple(file.get_slice(key).get_shape())
+        return self.place(name).shape
 
-    def array(self, name: str) -> np.ndarray:
-        """The tensor as float32 (bfloat16 and float16 are widened)."""
-        path, key = self._find(name)
-        with safe_open(path, framework="pt") as file:
-            array: np.ndarray = file.get_tensor(key).float().numpy()
-        return array
+    def place(self, name: str) -> TensorPlace:
+        """Where a tensor lies.
 
-    def _find(self, name: str) -> tuple[Path, str]:
-        if name not in self._where:
+        Raises:
+            ModelFileMissing: there is none of that name.
+            ModelNotSupported: its type is none that weights have.
+        """
+        if name not in self._places:
             raise ModelFileMissing(
                 self.folder, f"tensor {name!r} in its weights", "the weights do not fit config.json"
             )
-        return self._where[name]
+        place = self._places[name]
+        if place.dtype not in NUMPY_NAMES:
+            raise ModelNotSupported(f"tensor {place.key!r} of type {place.dtype}", NUMPY_NAMES)
+        return place
+
+    def array(self, name: str) -> np.ndarray:
+        """The tensor as float32 (bfloat16 and float16 are widened)."""
+        place = self.place(name)
+        data = np.empty(place.nbytes, np.uint8)
+        place.read_into(data, 0)
+        array: np.ndarray = data.view(numpy_type(NUMPY_NAMES[place.dtype])).reshape(place.shape)
+        return array.astype(np.float32, copy=False)
 
 
 def _safetensors_files(folder: Path) -> list[Path]:

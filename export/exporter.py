@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,62 +14,51 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from safetensors.numpy import save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
 from ..errors import (
+    DiskFull,
     KeepOutOfRange,
     OptionInvalid,
     ParityFailed,
     VerifyFailed,
 )
+from ..runtime.bundle import Bundle
 from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
+    CHECK,
     DTYPES,
     FILE_NAME,
     SCHEMA,
     FileRecord,
     GenerationDefaults,
-    Golden,
-    GoldenCase,
     GraphRecord,
     LanguageRecord,
     Manifest,
     ModelRecord,
     TensorSpec,
 )
-from ..runtime.pipeline import load
 from ..runtime.plan import Plan
-from ..runtime.text import Text
-from ..runtime.verify import golden_media, golden_turn, replay
+from ..runtime.verify import verify_bundle
 from .attention import use_traced_attention
+from .check_depth import checked_layers
 from .checkpoint import Checkpoint
+from .checkpoint_check import check_checkpoint, check_room, needed_tensors
+from .cut import cut_graph
 from .families.base import LanguageParts, VisionParts
+from .golden import make_golden
 from .graphs import GraphMaker, TracedGraph
+from .memory import give_back
 from .model_folder import ModelFolder
 from .output import replace_folder
 from .recipe import Recipe, make_recipe
-from .reference import (
-    PROMPT,
-    VIDEO_FRAMES,
-    Reference,
-    Sample,
-    check_unpruned,
-    golden_tensors,
-    load_torch_model,
-    plain_reference,
-    sample_image,
-)
+from .sample_check import check_samples
 from .scores import score_class
 from .source import find_model
-from .staged_reference import StagedReference, emitted
+from .staged_reference import emitted
 from .targets import DEFAULT_TARGETS, check_targets, make_target
 from .weights import WeightFile
-
-TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
-"""Largest accepted difference from PyTorch in float32, relative to the largest magnitude of a
-tensor, by the type of the weights."""
 
 
 class Progress:
@@ -105,6 +96,9 @@ class ExportOptions:
     layout: str | None = None
     """Of models that read tiles of an image: how they lie in the prompt, ``unpad`` (the library's,
     the default) or ``spatial`` (as in FasterVLM's published code)."""
+    check: str = "auto"
+    """What is compared with PyTorch at the end: ``full``, ``layers:N`` (the vision graph and the
+    first N language layers), or ``auto``: full where memory holds the model."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -185,6 +179,12 @@ class _Export:
                 self.options.average,
                 family.positions,
             )
+            parts = [part for part in (vision, of_video, language) if part is not None]
+            check_checkpoint(self.checkpoint, family, model, *parts)
+            needed = {id(t): t.numel() for t in needed_tensors(family, model, *parts)}
+            parameters = sum(needed.values())
+            check_room(self.folder, parameters * DTYPES[self.options.dtype])
+            layers = checked_layers(self.options.check, plan, parameters)
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [
                 (name, graph)
@@ -200,7 +200,21 @@ class _Export:
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
         record = _language_record(language, embedding, separator, self.options.dtype)
-        golden, files = self._golden(plan, record)
+        if layers is not None:
+            records += [self._write_check_graph(target, layers) for target in self.options.targets]
+        self.progress.step("running PyTorch on the golden sample")
+        golden = make_golden(
+            self.opened,
+            self.checkpoint,
+            self.recipe,
+            plan,
+            record,
+            layers,
+            self.folder,
+            self.progress.fraction,
+        )
+        give_back()
+        files = [self._file(golden.image), self._file(golden.tensors)]
         manifest = Manifest(
             schema=SCHEMA,
             vtp=__version__,
@@ -261,74 +275,46 @@ class _Export:
     def _write_weights(self) -> FileRecord:
         self.progress.step("writing weights")
         total = self.weights.nbytes()
-        sha256, size = self.weights.write(
-            self.folder, self.checkpoint, lambda done: self.progress.fraction(done, total)
-        )
-        return FileRecord(file=self.weights.file_name, sha256=sha256, bytes=size)
+        check_room(self.folder, total)
+        try:
+            sha256, size = self.weights.write(
+                self.folder, self.checkpoint, lambda done: self.progress.fraction(done, total)
+            )
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # Somebody else took the room meanwhile.
+            raise DiskFull(self.folder, total, shutil.disk_usage(self.folder).free) from error
+        path = self.folder / self.weights.file_name
+        check_samples(path, self.weights.stored(), self.checkpoint)
+        return FileRecord(file=path.name, sha256=sha256, bytes=size)
 
     def _write_graph(self, graph: TracedGraph, target: str) -> GraphRecord:
         self.weights.place_initializers(graph.model, graph.weights)
-        file = f"{graph.name}.onnx" if target == "onnx" else f"{graph.name}.{target}.onnx"
-        ir.save(graph.model, self.folder / file)
-        record = self._file(file)
+        ir.save(graph.model, self.folder / _graph_file(graph.name, target))
+        return self._graph_record(graph.name, target, graph.model)
+
+    def _graph_record(self, name: str, target: str, model: ir.Model) -> GraphRecord:
+        record = self._file(_graph_file(name, target))
         return GraphRecord(
-            name=graph.name,
+            name=name,
             target=target,
-            file=file,
+            file=record.file,
             sha256=record.sha256,
             bytes=record.bytes,
-            opset=graph.model.opset_imports[""],
-            inputs=_specs(graph.model.graph.inputs),
-            outputs=_specs(graph.model.graph.outputs),
+            opset=model.opset_imports[""],
+            inputs=_specs(model.graph.inputs),
+            outputs=_specs(model.graph.outputs),
         )
+
+    def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
+        source = _graph_file("language.0", target)
+        model = cut_graph(self.folder / source, layers, self.folder / _graph_file(CHECK, target))
+        return self._graph_record(CHECK, target, model)
 
     def _write_tokenizer(self) -> FileRecord:
         self.opened.save_tokenizer(self.folder / "tokenizer.json")
         return self._file("tokenizer.json")
-
-    def _golden(self, plan: Plan, language: LanguageRecord) -> tuple[Golden, list[FileRecord]]:
-        self.progress.step("running PyTorch on the golden sample")
-        image, layout = sample_image(), self.opened.prompt
-        image.save(self.folder / "golden.png")
-        text = Text(self.folder / "tokenizer.json")
-        samples = [
-            Sample(
-                golden_media(self.opened, image, frames),
-                image.size[::-1],
-                text.encode(golden_turn(layout, PROMPT, frames)),
-                layout.placeholders,
-                frames,
-            )
-            for frames in ((0,) if layout.video is None else (0, VIDEO_FRAMES))
-        ]
-        model = load_torch_model(self.opened.config, self.opened.folder)
-        keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
-        if plan.keeps(None) != keeps[0]:
-            keeps.append(plan.keeps(None))
-        plain = [plain_reference(self.opened.family, model, sample) for sample in samples]
-        exact = replace(language, dtype="float32")
-        staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
-        cases: list[Reference] = []
-        wanted = [(sample, keep) for sample in samples for keep in keeps]
-        for done, (sample, keep) in enumerate(wanted):
-            self.progress.fraction(done, len(wanted))
-            cases.append(staged.run(sample, keep))
-        for truth, case in zip(plain, cases[:: len(keeps)], strict=True):
-            check_unpruned(case, truth, TOLERANCES["float32"])
-        tensors = self.folder / "golden.safetensors"
-        save_file(dict(golden_tensors(cases)), tensors)
-        tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
-        golden = Golden(
-            image="golden.png",
-            prompt=PROMPT,
-            tensors="golden.safetensors",
-            tolerance=TOLERANCES[self.options.dtype],
-            cases=tuple(
-                GoldenCase(keep=case.keep, tokens=case.tokens, frames=case.frames) for case in cases
-            ),
-            measured=(),
-        )
-        return golden, [self._file("golden.png"), self._file("golden.safetensors")]
 
     def _check(self, manifest: Manifest) -> Manifest:
         """Replay the golden sample on every target, and note what was measured."""
@@ -338,7 +324,10 @@ class _Export:
         for target in self.options.targets:
             self.progress.step(f"checking target {target} against PyTorch")
             try:
-                measured += replay(load(self.folder, "cpu", target=target))
+                # Its files were hashed as they were written.
+                measured += verify_bundle(Bundle(self.folder), "cpu", choice=target, verify=False)[
+                    1
+                ]
             except VerifyFailed as error:
                 raise ParityFailed(error.graph, error.measured, error.tolerance) from error
         manifest = _with_measured(manifest, measured)
@@ -348,6 +337,10 @@ class _Export:
     def _file(self, name: str) -> FileRecord:
         data = (self.folder / name).read_bytes()
         return FileRecord(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _graph_file(name: str, target: str) -> str:
+    return f"{name}.onnx" if target == "onnx" else f"{name}.{target}.onnx"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ..errors import GraphNotLowered, ModelFileMissing
+from ..errors import GraphNotLowered
 from ..runtime.plan import Drop, Stage
 from .checkpoint import Checkpoint
 from .drop import DropGraph
@@ -98,7 +98,6 @@ class GraphMaker:
         self, family: Family, model: Any, checkpoint: Checkpoint, weights: WeightFile
     ) -> None:
         self._weights = weights
-        self._checkpoint = checkpoint
         self._sources: dict[int, str] = {}
         for key, tensor in model.named_parameters(remove_duplicate=False):
             name = family.canonical_name(key)
@@ -349,22 +348,12 @@ class GraphMaker:
                 places[key] = self._weights.table(table, tables[table])
             elif key in parameters:
                 source = self._sources[id(parameters[key])]
-                self._check_shape(source, shape[::-1] if key in transposed else shape)
                 places[key] = self._weights.weight(source, shape, key in transposed)
             elif key in buffers and id(buffers[key]) in self._buffers:
                 places[key] = self._weights.table(*self._buffers[id(buffers[key])])
             else:
                 raise GraphNotLowered(name, f"constant {key!r} has no known value")
         return TracedGraph(name, model, places)
-
-    def _check_shape(self, source: str, shape: tuple[int, ...]) -> None:
-        found = self._checkpoint.shape(source)
-        if found != shape:
-            raise ModelFileMissing(
-                self._checkpoint.folder,
-                f"tensor {source!r} of the right shape",
-                f"it is {found}, config.json asks for {shape}",
-            )
 
     @staticmethod
     def _expect(name: str, model: ir.Model, counts: Mapping[str, int]) -> None:

@@ -103,13 +103,14 @@ class Plain:
 
 
 @torch.no_grad()
-def plain_reference(family: Family, model: Any, sample: Sample) -> Plain:
+def plain_reference(family: Family, model: Any, sample: Sample, steps: int = STEPS) -> Plain:
     """Run the Hugging Face model as it is, with every image token.
 
     Args:
         family: of the model.
-        model: from ``load_torch_model``.
+        model: from ``load_torch_model`` or ``first_layers``.
         sample: what is asked.
+        steps: greedy tokens.
     """
     embeds = [family.image_features(model, one, sample.size) for one in sample.media]
     axes = len(sample.media[0].offsets)
@@ -128,7 +129,7 @@ def plain_reference(family: Family, model: Any, sample: Sample) -> Plain:
             numbers.append(np.full((axes, 1), number))
             number += 1
     inputs = torch.cat(rows)[None]
-    logits = _greedy(model, inputs, np.concatenate(numbers, axis=1))
+    logits = _greedy(model, inputs, np.concatenate(numbers, axis=1), steps)
     return Plain(torch.cat(embeds).numpy(), logits)
 
 
@@ -152,12 +153,12 @@ def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:
             raise ParityFailed(graph, measured, f"{limit:.3g}")
 
 
-def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray) -> np.ndarray:
+def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray, steps: int) -> np.ndarray:
     """Logits ``(steps, vocab)``; ``positions (axes, tokens)`` of the prompt."""
     rows: list[torch.Tensor] = []
     cache = None
     numbers = torch.from_numpy(positions)
-    for _ in range(STEPS):
+    for _ in range(steps):
         out = model.model.language_model(
             inputs_embeds=inputs,
             # (axes, 1, tokens) with M-RoPE, else (1, tokens).
@@ -167,7 +168,7 @@ def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray) -> np.ndarr
         )
         cache = out.past_key_values
         rows.append(model.lm_head(out.last_hidden_state[:, -1])[0])
-        token = int(rows[-1].argmax())
+        token = int(rows[-1].argmax()) % model.config.text_config.vocab_size
         inputs = model.get_input_embeddings()(torch.tensor([[token]]))
         numbers = numbers.amax() + torch.ones((len(numbers), 1), dtype=torch.int64)
     return torch.stack(rows).numpy()

@@ -42,10 +42,17 @@ class StagedReference:
         recipe: the methods.
         plan: the plan.
         language: sizes of the decoder.
+        table: token embeddings ``(vocab, width)``; None takes the model's.
     """
 
     def __init__(
-        self, family: Family, model: Any, recipe: Recipe, plan: Plan, language: LanguageRecord
+        self,
+        family: Family,
+        model: Any,
+        recipe: Recipe,
+        plan: Plan,
+        language: LanguageRecord,
+        table: np.ndarray | None = None,
     ) -> None:
         use_traced_attention(model)
         self._plan = plan
@@ -57,7 +64,8 @@ class StagedReference:
             looking["video"] = _looking(of_video, recipe, target)
         shrinking = EagerGraph(ShrinkGraph(), ("image_embeds", "index", "weight"), ("shrunken",))
         self.vision = Vision(engine, plan, language.width, {**looking, "shrink": shrinking})
-        table = model.get_input_embeddings().weight.detach().numpy()
+        if table is None:
+            table = model.get_input_embeddings().weight.detach().numpy()
         graphs = _graphs(plan, decoder, target)
         row = family.separator(model)
         row = None if row is None else row.detach().numpy()
@@ -65,8 +73,8 @@ class StagedReference:
         self.engine = engine
 
     @torch.no_grad()
-    def run(self, sample: Sample, keep: tuple[Keep, ...]) -> Reference:
-        """Greedy answer of ``STEPS`` tokens with these keeps."""
+    def run(self, sample: Sample, keep: tuple[Keep, ...], steps: int = STEPS) -> Reference:
+        """Greedy answer of ``steps`` tokens with these keeps."""
         media = self.vision.ready(sample.media, keep)
         plan, extent = self._plan, extent_of(media)
         texts = [token for token in sample.prompt if token not in sample.placeholders]
@@ -76,17 +84,19 @@ class StagedReference:
         prompt = splice(
             self.decoder, sample.prompt, sample.placeholders, seen.rows, seen.arranged()
         )
-        counts = plan.counts(keep, extent, len(prompt.layout.image_rows))
-        cache = self.decoder.cache(prompt.layout.tokens + STEPS)
+        cache = self.decoder.cache(prompt.layout.tokens + steps)
         given = {"guide": [stand_in_scores(size) for size in extent.sizes]}
         if seen.scores is not None:
             given["vision"] = seen.given()
+        counts = plan.counts(keep, extent, len(prompt.layout.image_rows))
         read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
-        rows, tokens = [read.logits.copy()], [int(read.logits.argmax())]
+        known = self.decoder.known_tokens
+        rows, tokens = [read.logits.copy()], [int(read.logits.argmax()) % known]
         loop = self.decoder.decode(cache)
-        while len(tokens) < STEPS:
+        while len(tokens) < steps:
             rows.append(loop.step(tokens[-1]).copy())
-            tokens.append(int(rows[-1].argmax()))
+            # Hidden states stand in for logits where only the first layers run: any token will do.
+            tokens.append(int(rows[-1].argmax()) % known)
         received = None
         if plan.guide is not None:
             apart = self.decoder.cache(prompt.layout.tokens).stages[0]

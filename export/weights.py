@@ -7,7 +7,6 @@ transposed on the way.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from .checkpoint import Checkpoint
+from .dtypes import numpy_type
+from .streaming import Sink, copy_tensor
 
 ALIGNMENT = 4096
 """The data starts at a multiple of this, so that it can be mapped."""
@@ -69,6 +70,10 @@ class WeightFile:
             name=name, shape=array.shape, source=None, dtype=array.dtype.name
         )
         return name
+
+    def stored(self) -> list[Stored]:
+        """Every tensor."""
+        return list(self._stored.values())
 
     def layout(self) -> dict[str, tuple[Stored, int]]:
         """Every tensor with its offset from the start of the data, largest first: whole matrices
@@ -133,36 +138,16 @@ class WeightFile:
         Returns:
             sha256 and size in bytes.
         """
-        digest = hashlib.sha256()
-        written = 0
-        with (folder / self.file_name).open("wb") as file:
+        with (folder / self.file_name).open("wb", buffering=0) as file, Sink(file) as sink:
             header = self.header()
-            file.write(header)
-            digest.update(header)
+            sink.put(header)
             for item, _ in self.layout().values():
-                data = memoryview(self._array(item, checkpoint)).cast("B")
-                file.write(data)
-                digest.update(data)
-                written += len(data)
-                progress(written)
-        return digest.hexdigest(), len(header) + written
-
-    def _array(self, item: Stored, checkpoint: Checkpoint) -> np.ndarray:
-        if item.source is None:
-            array = self._tables[item.name]
-        else:
-            array = checkpoint.array(item.source)
-            array = array.T if item.transposed else array
-        # What does not fit becomes infinite; the check against PyTorch sees what that does.
-        with np.errstate(over="ignore"):
-            array = array.astype(numpy_type(item.dtype), copy=False)
-        return np.ascontiguousarray(array.reshape(item.shape))
-
-
-def numpy_type(name: str) -> np.dtype:
-    """The numpy type of a type of weights; numpy has no bfloat16 of its own."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+                if item.source is None:
+                    sink.put(
+                        np.ascontiguousarray(self._tables[item.name]).reshape(-1).view(np.uint8)
+                    )
+                else:
+                    place = checkpoint.place(item.source)
+                    copy_tensor(place, item.dtype, item.transposed, sink)
+                progress(sink.written - len(header))
+            return sink.finish(), sink.written

@@ -76,14 +76,12 @@ class Decoder:
         Raises:
             BundleCorrupted: an id that the model does not have.
         """
-        try:
-            rows: np.ndarray = np.asarray(self._table[tokens], dtype=np.float32)
-        except IndexError:
-            raise BundleCorrupted(
-                "tokenizer.json",
-                f"gives token {tokens.max()}, but the model knows {self.language.vocab}",
-            ) from None
-        return rows
+        return embedding_rows(self._table, tokens)
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens that have an embedding."""
+        return len(self._table)
 
     @property
     def separator(self) -> np.ndarray:
@@ -248,6 +246,21 @@ class Decoder:
         buffer = self.engine.buffer(values.shape, kind)
         buffer.write(values)
         return buffer
+
+
+def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Rows ``(n, width)`` float32 of an embedding table, for token ids ``(n,)``.
+
+    Raises:
+        BundleCorrupted: an id that the table does not have.
+    """
+    try:
+        rows: np.ndarray = np.asarray(table[tokens], dtype=np.float32)
+    except IndexError:
+        raise BundleCorrupted(
+            "tokenizer.json", f"gives token {tokens.max()}, but the model knows {len(table)}"
+        ) from None
+    return rows
 
 
 @dataclass

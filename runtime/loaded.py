@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
 from .engines import make_engine
@@ -11,7 +13,7 @@ from .engines.base import Graph
 from .plan import Extent
 from .tensorrt.limits import capacities, check_request
 from .text import Text
-from .vision import Vision
+from .vision import Vision, vision_graphs
 
 
 class LoadedBundle:
@@ -44,11 +46,7 @@ class LoadedBundle:
         with self.source.verified(verify):
             self.text = Text(bundle.file(TOKENIZER))
             plan, language = manifest.plan, manifest.language
-            looking = {
-                kind: self._load(name, followed=True)
-                for kind, name in (("image", "vision"), ("video", "video"), ("shrink", "shrink"))
-                if any(record.name == name for record in manifest.graphs)
-            }
+            looking = vision_graphs(manifest, lambda name: self._load(name, followed=True))
             self.vision = Vision(self.engine, plan, language.width, looking)
             names = [f"language.{number}" for number in range(len(plan.stages))]
             names += [f"drop.{number}" for number in range(1, len(plan.stages))]
@@ -61,6 +59,10 @@ class LoadedBundle:
             room = None if limits is None else capacities(plan, limits)
             row = bundle.separator_row()
             self.decoder = Decoder(self.engine, plan, language, table, graphs, room, row)
+
+    def embed(self, tokens: np.ndarray) -> np.ndarray:
+        """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``."""
+        return self.decoder.embed(tokens)
 
     def check_request(self, counts: Sequence[int], extent: Extent) -> None:
         """Refuse a request that built engines do not take.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from .plan import Plan
@@ -13,6 +13,8 @@ from .strict import read, write
 
 SCHEMA = 4
 FILE_NAME = "manifest.json"
+CHECK = "check.0"
+"""Name of the graph of the first language layers that a large model is checked on."""
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
 # Far above any model; keeps a manifest that lies from filling the memory.
@@ -53,7 +55,8 @@ class GraphRecord:
     """One graph file."""
 
     name: str
-    """``vision``, ``language.N``, ``drop.N`` (before ``language.N``) or ``raters``."""
+    """``vision``, ``language.N``, ``drop.N`` (before ``language.N``), ``raters``, or ``check.0``:
+    the first layers of ``language.0``, for ``vtp verify`` alone."""
     target: str
     """Flavour: ``ort``, ``onnx`` or ``trt10``."""
     file: str
@@ -113,6 +116,10 @@ class LanguageRecord:
                 "manifest.language.dtype", f"{self.dtype!r} is not in {list(DTYPES)}"
             )
 
+    def first_layers(self, layers: int) -> LanguageRecord:
+        """Of the decoder that ends after ``layers`` layers: its hidden states are its logits."""
+        return replace(self, layers=layers, vocab=self.width)
+
     def kv_bytes_per_token(self) -> int:
         """Bytes of one token's keys and values over all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * DTYPES[self.dtype]
@@ -169,6 +176,14 @@ class Golden:
     """Largest difference accepted, relative to the largest magnitude in the tensor."""
     cases: tuple[GoldenCase, ...]
     measured: tuple[Deviation, ...]
+    layers: int | None = None
+    """Set where the model was too large to be checked whole: the sample runs through the vision
+    graph and the graph ``check.0``, the first layers of ``language.0``. Their hidden state after
+    the last token takes the place of the logits."""
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.layers < 1:
+            raise ManifestInvalid("manifest.golden.layers", f"{self.layers} is not at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +279,11 @@ class Manifest:
         for variant in self.variants:
             if len(variant.limits.counts) != len(self.plan.drops):
                 raise ManifestInvalid(f"variants.{variant.name}.limits", "not one for each drop")
+        checked = self.golden.layers
+        if checked is not None and checked > self.plan.stages[0].stop:
+            raise ManifestInvalid(
+                "golden.layers", f"{checked} is more than the {self.plan.stages[0].stop} of stage 0"
+            )
         if self.plan.layers != self.language.layers:
             raise ManifestInvalid(
                 "plan.layers", f"{self.plan.layers} is not the decoder's {self.language.layers}"

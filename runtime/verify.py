@@ -8,20 +8,52 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import BeyondLimits, ManifestInvalid, VerifyFailed
+from .bundle import Bundle
+from .checked_layers import CheckedLayers
 from .decoder import Prefilled
 from .guide import read_prompt
 from .images import load_image
 from .keep import Keep, show_keeps
 from .layout import Prompt
-from .manifest import Deviation, GoldenCase
+from .manifest import CHECK, Deviation, GoldenCase
 from .media import placed
-from .pipeline import Pipeline
+from .pipeline import Pipeline, load
 from .plan import Extent
 from .preprocessing import Medium, Preprocessor
 from .prompt import PromptLayout
 from .splice import splice
 from .tensorfile import TensorFile
 from .vision import extent_of
+
+
+def verify_bundle(
+    bundle: Bundle,
+    engine: str = "auto",
+    *,
+    threads: int | None = None,
+    choice: str | None = None,
+    verify: bool = True,
+) -> tuple[str, list[Deviation]]:
+    """Replay the golden sample of a bundle, or as much of it as the bundle was checked on.
+
+    Args:
+        bundle: the bundle.
+        engine: what runs it.
+        threads: CPU threads; None lets the engine choose.
+        choice: target of the graphs, or name of the variant; None takes the engine's best.
+        verify: compare every file with its sha256 first.
+
+    Returns:
+        The engine's name, and how far each graph is off.
+
+    Raises:
+        VerifyFailed, BundleError, EngineError: as ``replay`` and ``load``.
+    """
+    if bundle.manifest.golden.layers is not None:
+        checked = CheckedLayers(bundle, engine, threads, choice, verify)
+        return checked.engine.name, _ReplayLayers(checked).run()
+    pipeline = load(bundle.path, engine, threads=threads, target=choice, verify=verify)
+    return pipeline.engine.name, replay(pipeline)
 
 
 def replay(pipeline: Pipeline) -> list[Deviation]:
@@ -72,8 +104,10 @@ def golden_turn(layout: PromptLayout, question: str, frames: int) -> str:
 
 
 class _Replay:
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline | CheckedLayers) -> None:
         self.pipeline = pipeline
+        self.last = f"language.{len(pipeline.bundle.manifest.plan.stages) - 1}"
+        """Graph whose logits are compared."""
         self.golden = pipeline.bundle.manifest.golden
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
@@ -81,17 +115,22 @@ class _Replay:
         self.extent: Extent
 
     def run(self) -> list[Deviation]:
-        manifest = self.pipeline.bundle.manifest
         image = load_image(self.pipeline.bundle.file(self.golden.image))
-        for number, case in enumerate(self.golden.cases):
-            media = golden_media(manifest, image, case.frames)
-            self.media = self.pipeline.vision.ready(media, case.keep)
-            self.extent = extent_of(self.media)
-            if not self._fits(case):
-                continue
-            self._vision(number, case)
-            self._language(number, case)
+        self._cases(image)
         return self.deviations
+
+    def _cases(self, image: Image.Image) -> None:
+        for number, case in enumerate(self.golden.cases):
+            self._read(image, case)
+            if self._fits(case):
+                self._vision(number, case)
+                self._language(number, case)
+
+    def _read(self, image: Image.Image, case: GoldenCase) -> None:
+        """Preprocess what a case asks about."""
+        media = golden_media(self.pipeline.bundle.manifest, image, case.frames)
+        self.media = self.pipeline.vision.ready(media, case.keep)
+        self.extent = extent_of(self.media)
 
     def _fits(self, case: GoldenCase) -> bool:
         """Whether built engines take the case: they may have been built for smaller keeps."""
@@ -106,8 +145,7 @@ class _Replay:
         pipeline, looks = self.pipeline, self.pipeline.vision.graph_name(self.media[0])
         placeholders = pipeline.bundle.manifest.prompt.placeholders
         prompt = [token for token in self._prompt(case) if token not in placeholders]
-        embedded = pipeline.decoder.embed(np.array(prompt))
-        seen = pipeline.vision(self.media, case.keep, embedded)
+        seen = pipeline.vision(self.media, case.keep, pipeline.embed(np.array(prompt)))
         kept = np.asarray(self.expected.tensor(f"{number}.kept"))
         if seen.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
@@ -148,22 +186,22 @@ class _Replay:
         if scores is not None:
             given["vision"] = seen.given()
         counts = plan.counts(case.keep, self.extent, len(prompt.layout.image_rows))
-        read = decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
+        counts = plan.in_decoder(counts)[: len(decoder.plan.decoder_drops)]
+        read = decoder.prefill(prompt, cache, counts, given)
         if not self._drops(number, case, read):
             return
         self._guiding(number, case, prompt)
         logits = read.logits
         loop = decoder.decode(cache)
-        last = f"language.{len(plan.stages) - 1}"
         for step, token in enumerate(case.tokens):
             # PyTorch's tokens are fed, so that every step is compared on the same past.
-            self._compare(last, case, f"logits[{step}]", expected[step], logits)
-            self._same_choice(last, case, step, expected[step], logits, token)
+            self._compare(self.last, case, f"logits[{step}]", expected[step], logits)
+            self._same_choice(self.last, case, step, expected[step], logits, token)
             logits = loop.step(token)
 
     def _guiding(self, number: int, case: GoldenCase, prompt: Prompt) -> None:
         """Compare the attention that a guide reports."""
-        guide, decoder = self.pipeline.bundle.manifest.plan.guide, self.pipeline.decoder
+        guide, decoder = self.pipeline.decoder.plan.guide, self.pipeline.decoder
         if guide is None:
             return
         cache = decoder.cache(prompt.layout.tokens).stages[0]
@@ -238,6 +276,29 @@ class _Replay:
 
     def _where(self, graph: str) -> str:
         return f"{graph} ({self.pipeline.target})"
+
+
+class _ReplayLayers(_Replay):
+    """Of a model that was checked on its first layers; one graph is loaded at a time."""
+
+    def __init__(self, checked: CheckedLayers) -> None:
+        super().__init__(checked)
+        self.checked = checked
+        self.last = CHECK
+
+    def _same_choice(
+        self, graph: str, case: GoldenCase, step: int, want: np.ndarray, got: np.ndarray, token: int
+    ) -> None:
+        """Hidden states choose no token."""
+
+    def _cases(self, image: Image.Image) -> None:
+        graphs = self.checked.graphs()
+        for compare_graph in (self._vision, self._language):
+            next(graphs)
+            for number, case in enumerate(self.golden.cases):
+                self._read(image, case)
+                if self._fits(case):
+                    compare_graph(number, case)
 
 
 def compare(

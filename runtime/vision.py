@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -11,6 +11,7 @@ import numpy as np
 from .arrange import Arranged, arrange, by_entry
 from .engines.base import Buffer, Engine, Graph
 from .keep import Keeps
+from .manifest import Manifest
 from .plan import Extent, Plan
 from .preprocessing.base import SEPARATOR, Medium, Resample
 
@@ -64,6 +65,13 @@ def extent_of(media: Sequence[Medium]) -> Extent:
         sizes=tuple(len(medium.order) for medium in media),
         separators=sum(int((medium.order == SEPARATOR).sum()) for medium in media),
     )
+
+
+def vision_graphs(manifest: Manifest, load: Callable[[str], Graph]) -> dict[str, Graph]:
+    """The graphs of ``Vision`` that a bundle has, loaded by name."""
+    names = {"image": "vision", "video": "video", "shrink": "shrink"}
+    held = {record.name for record in manifest.graphs}
+    return {kind: load(name) for kind, name in names.items() if name in held}
 
 
 class Vision:

@@ -1,0 +1,42 @@
+"""How much of a model its export is checked on: all of it, or as much as memory holds."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import OptionInvalid
+from ..runtime.plan import Plan
+from .memory import available_memory
+
+_BYTES_PER_PARAMETER = 8
+"""float32 weights as PyTorch holds them, or, after those are freed, as ONNX Runtime reads them and
+packs them anew."""
+_REST = 2 * 10**9
+"""Libraries, activations and caches."""
+_AUTO = 1
+"""Layers that are run where not all fit."""
+
+
+def checked_layers(wanted: str, plan: Plan, parameters: int) -> int | None:
+    """Language layers that the golden sample runs through; None for the whole model.
+
+    Args:
+        wanted: ``full``, ``layers:N`` or ``auto``.
+        plan: where the decoder drops: layers after the first drop are only checked with all.
+        parameters: of what is exported.
+
+    Raises:
+        OptionInvalid: none of these, or layers that cannot be checked alone.
+    """
+    most = min(plan.stages[0].stop, plan.layers - 1)
+    if wanted == "full":
+        return None
+    if wanted == "auto":
+        needed = _BYTES_PER_PARAMETER * parameters + _REST
+        free = available_memory()
+        return None if free is None or needed <= free or most < 1 else min(_AUTO, most)
+    found = re.fullmatch(r"layers:(\d{1,6})", wanted)
+    if found is None or not 1 <= int(found[1]) <= most:
+        layers = f"layers:N with N in 1..{most} (before the first drop)" if most else ""
+        raise OptionInvalid("check", wanted, " or ".join(filter(None, ("full", "auto", layers))))
+    return int(found[1])

@@ -1,0 +1,115 @@
+"""The golden sample: a picture, a question, and what PyTorch answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.numpy import save_file
+
+from ..runtime.checked_layers import few_layers
+from ..runtime.keep import Keep
+from ..runtime.manifest import Golden, GoldenCase, LanguageRecord
+from ..runtime.plan import Plan
+from ..runtime.text import Text
+from ..runtime.verify import golden_media, golden_turn
+from .checkpoint import Checkpoint
+from .model_folder import ModelFolder
+from .recipe import Recipe
+from .reference import (
+    PROMPT,
+    STEPS,
+    VIDEO_FRAMES,
+    Reference,
+    Sample,
+    check_unpruned,
+    golden_tensors,
+    load_torch_model,
+    plain_reference,
+    sample_image,
+)
+from .staged_reference import StagedReference
+from .streamed_model import embedding_table, first_layers
+
+IMAGE, TENSORS = "golden.png", "golden.safetensors"
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""Largest accepted difference from PyTorch in float32, relative to the largest magnitude of a
+tensor, by the type of the weights."""
+_FEW_STEPS = 4
+"""Tokens fed where every one of them reads the layers' weights from disk."""
+
+
+def make_golden(
+    opened: ModelFolder,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    plan: Plan,
+    language: LanguageRecord,
+    layers: int | None,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> Golden:
+    """Run PyTorch, and write picture and tensors into the bundle.
+
+    Args:
+        opened: the model.
+        checkpoint: its weights.
+        recipe: the methods.
+        plan: the plan.
+        language: sizes of the decoder.
+        layers: layers of the decoder that are run; None for the whole model.
+        folder: the bundle, which holds the tokenizer.
+        progress: told how many of how many cases are done.
+
+    Raises:
+        ParityFailed: cut into pieces, the model computes something else.
+    """
+    image, layout = sample_image(), opened.prompt
+    image.save(folder / IMAGE)
+    text = Text(folder / "tokenizer.json")
+    samples = [
+        Sample(
+            golden_media(opened, image, frames),
+            image.size[::-1],
+            text.encode(golden_turn(layout, PROMPT, frames)),
+            layout.placeholders,
+            frames,
+        )
+        for frames in ((0,) if layout.video is None else (0, VIDEO_FRAMES))
+    ]
+    keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
+    if plan.keeps(None) != keeps[0]:
+        keeps.append(plan.keeps(None))
+    family, steps, table, few = opened.family, STEPS, None, plan
+    exact = replace(language, dtype="float32")
+    if layers is None:
+        model = load_torch_model(opened.config, opened.folder)
+    else:
+        model, steps = first_layers(family, opened.config, checkpoint, layers), _FEW_STEPS
+        table = embedding_table(family, checkpoint)
+        few, exact = few_layers(plan, layers), exact.first_layers(layers)
+    plain = [plain_reference(family, model, sample, steps) for sample in samples]
+    staged = StagedReference(family, model, recipe, few, exact, table)
+    cases: list[Reference] = []
+    wanted = [(sample, keep) for sample in samples for keep in keeps]
+    for done, (sample, keep) in enumerate(wanted):
+        progress(done, len(wanted))
+        case = staged.run(sample, keep[: len(few.drops)], steps)
+        cases.append(replace(case, keep=keep))
+    for truth, case in zip(plain, cases[:: len(keeps)], strict=True):
+        check_unpruned(case, truth, TOLERANCES["float32"])
+    tensors = folder / TENSORS
+    save_file(dict(golden_tensors(cases)), tensors)
+    tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
+    return Golden(
+        image=IMAGE,
+        prompt=PROMPT,
+        tensors=TENSORS,
+        tolerance=TOLERANCES[language.dtype],
+        cases=tuple(
+            GoldenCase(keep=case.keep, tokens=case.tokens, frames=case.frames) for case in cases
+        ),
+        measured=(),
+        layers=layers,
+    )

@@ -1,0 +1,175 @@
+"""Write a checkpoint of random weights in the Hugging Face form, of any family and size:
+
+    python -m vtp.samples.make_checkpoint llava --size 7b --dtype float16 --shards 3 --out DIR
+    python -m vtp.samples.make_checkpoint qwen2_vl --size tiny --out DIR
+    python -m vtp.samples.make_checkpoint --list
+
+For tests and benchmarks: dimensions are the published ones, weights are drawn as transformers
+initialises them, and the tokenizer is the sample model's with an id for every row. No more than one
+block of random numbers is in memory, so a 7B model takes as long as its bytes take to write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .checkpoint_families import FAMILIES, Published
+from .checkpoint_folder import ENDS, token_ids, write_processors
+from .checkpoint_sizes import SIZES, Size
+from .random_tensors import TYPES, RandomTensors
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def empty_model(published: Published, size: Size, dtype: str) -> Any:
+    """The transformers model without memory: every tensor on the meta device."""
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    ids = token_ids(published, size)
+    ends = {name: ids[token] for name, token in ENDS.items()}
+    model_class = getattr(transformers, published.model)
+    arguments = published.config(size, ids)
+    arguments["text_config"] = {**arguments["text_config"], **ends}
+    config = model_class.config_class(**arguments)
+    config.dtype = dtype
+    config.architectures = [published.model]
+    with torch.device("meta"):
+        return model_class(config).to(getattr(torch, dtype)).eval()
+
+
+def stored_shapes(model: Any) -> Shapes:
+    """Checkpoint key -> shape, exactly as ``save_pretrained`` would write the model."""
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    state = remove_tied_weights_from_state_dict(model.state_dict(), model)
+    state = revert_weight_conversion(model, state)
+    return {name: tuple(tensor.shape) for name, tensor in sorted(state.items())}
+
+
+def split(shapes: Shapes, shards: int) -> list[Shapes]:
+    """Cut into ``shards`` runs of about equal size, none empty."""
+    total, seen = sum(map(math.prod, shapes.values())), 0
+    parts: list[Shapes] = [{} for _ in range(shards)]
+    for number, (name, shape) in enumerate(shapes.items()):
+        by_size = seen * shards // total
+        left = len(shapes) - number
+        # Never so late that shards stay without a tensor, never so early that one is left out.
+        last = max((n for n, part in enumerate(parts) if part), default=-1)
+        at = min(max(by_size, shards - left, last), last + 1)
+        parts[at][name] = shape
+        seen += math.prod(shape)
+    return parts
+
+
+def make_checkpoint(
+    family: str, size: str, out: Path, dtype: str = "float16", shards: int = 1, seed: int = 0
+) -> None:
+    """Write the folder; it appears complete or not at all.
+
+    Args:
+        family: key of ``FAMILIES``.
+        size: key of ``SIZES[family]``.
+        out: the folder to make; it must not exist, or be empty.
+        dtype: type of the weights, a key of ``TYPES``.
+        shards: number of weight files.
+        seed: of the random numbers.
+
+    Raises:
+        FileExistsError: something is in ``out``.
+        ValueError: more shards than tensors.
+        OSError: not enough room, or ``out`` cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{str(out)!r} exists already; give another --out")
+    published, dimensions = FAMILIES[family], SIZES[family][size]
+    model = empty_model(published, dimensions, dtype)
+    shapes = stored_shapes(model)
+    if not 1 <= shards <= len(shapes):
+        raise ValueError(f"shards {shards} is not in 1..{len(shapes)}, the number of tensors")
+    tensors = RandomTensors(dtype, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(out.parent, sum(map(math.prod, shapes.values())) * tensors.itemsize)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        work.chmod(0o755)
+        model.config.save_pretrained(work)
+        model.generation_config.save_pretrained(work)
+        write_processors(work, published, dimensions)
+        _write_weights(work, split(shapes, shards), tensors)
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"{needed / 1e9:.2f} GB are needed in {folder}, {free / 1e9:.2f} GB are free")
+
+
+def _write_weights(folder: Path, parts: list[Shapes], tensors: RandomTensors) -> None:
+    if len(parts) == 1:
+        tensors.write_shard(folder / "model.safetensors", parts[0])
+        return
+    where: dict[str, str] = {}
+    total = 0
+    for number, part in enumerate(parts, 1):
+        name = f"model-{number:05}-of-{len(parts):05}.safetensors"
+        total += tensors.write_shard(folder / name, part)
+        where |= dict.fromkeys(part, name)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    text = json.dumps(index, indent=2) + "\n"
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def _table() -> str:
+    return "\n".join(f"{family}: {', '.join(sizes)}" for family, sizes in SIZES.items())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vtp.samples.make_checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="family of the model")
+    parser.add_argument("--size", default="tiny", help="size, such as 7b (--list shows all)")
+    parser.add_argument("--out", type=Path, help="folder to write")
+    parser.add_argument("--dtype", choices=list(TYPES), default="float16", help="of the weights")
+    parser.add_argument("--shards", type=int, default=1, help="number of weight files")
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--list", action="store_true", help="show all families and sizes")
+    given = parser.parse_args(arguments)
+    if given.list:
+        print(_table())
+        return 0
+    if given.family is None or given.out is None:
+        parser.error("give a family and --out, or --list")
+    if given.size not in SIZES[given.family]:
+        parser.error(
+            f"size {given.size!r} of {given.family}: one of {', '.join(SIZES[given.family])}"
+        )
+    try:
+        make_checkpoint(given.family, given.size, given.out, given.dtype, given.shards, given.seed)
+    except (OSError, ValueError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
