@@ -167,7 +167,7 @@ class _Export:
     def run(self) -> Manifest:
         family, config = self.opened.family, self.opened.config
         with FakeTensorMode():
-            with _made_as(self.options.dtype):
+            with make_as(self.options.dtype):
                 model = family.make(config).eval()
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
@@ -344,7 +344,7 @@ def _graph_file(name: str, target: str) -> str:
 
 
 @contextmanager
-def _made_as(dtype: str) -> Iterator[None]:
+def make_as(dtype: str) -> Iterator[None]:
     """Within, modules are made with parameters of this type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))

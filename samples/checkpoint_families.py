@@ -225,7 +225,7 @@ FAMILIES: dict[str, Published] = {
         model="InternVLForConditionalGeneration",
         config=_internvl,
         tokens={"<img>": 151665, "</img>": 151666, "<IMG_CONTEXT>": 151667},
-        turn="<img><IMG_CONTEXT></img>\n",
+        turn="<IMG_CONTEXT>\n",
         processor="InternVLProcessor",
         images=lambda size: _images(
             "GotOcr2ImageProcessor",
