@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,19 +35,19 @@ RSS_LIMIT = 2.5e9
 WALL_FACTOR = 1.3
 """Times the copy that an export may take beside its tracing, to reach."""
 _BLOCK = 2**24
-_PERIOD = 0.05
+_PERIOD = 0.2
 
 
 def tree_memory(root: int) -> int:
-    """Bytes of resident memory of a process and its descendants."""
+    """Bytes that a process and its living descendants had at most, each at its own peak."""
     parents: dict[int, tuple[int, int]] = {}
     for path in Path("/proc").glob("[0-9]*/status"):
         try:
             lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
         except (OSError, ValueError):
             continue  # it ended meanwhile
-        resident = int(lines.get("VmRSS", "0 kB").split()[0]) * 1024
-        parents[int(path.parent.name)] = (int(lines["PPid"]), resident)
+        most = int(lines.get("VmHWM", "0 kB").split()[0]) * 1024
+        parents[int(path.parent.name)] = (int(lines["PPid"]), most)
     family = {root}
     while grown := {pid for pid, (parent, _) in parents.items() if parent in family} - family:
         family |= grown
@@ -55,6 +56,8 @@ def tree_memory(root: int) -> int:
 
 def measured(command: Sequence[str]) -> dict[str, Any]:
     """Run a command; its wall time, its peak memory, and when each line of its stderr came."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = used.ru_utime + used.ru_stime
     began = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     steps: list[tuple[float, str]] = []
@@ -72,7 +75,13 @@ def measured(command: Sequence[str]) -> dict[str, Any]:
     reader.join()
     if process.returncode:
         raise SystemExit(f"{command} failed: {steps[-5:]}")
-    return {"seconds": wall, "peak": peak, "steps": steps}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": wall,
+        "peak": peak,
+        "steps": steps,
+        "processor": used.ru_utime + used.ru_stime - before,
+    }
 
 
 def step_times(steps: list[tuple[float, str]], wall: float) -> dict[str, float]:
@@ -164,6 +173,7 @@ def rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "export, wall", seconds(export["seconds"])
     for part, took in parts.items():
         yield f"  {part}", seconds(took)
+    yield "export, processor time", seconds(export["processor"])
     yield "peak memory of the export's processes", gigabytes(export["peak"])
     limit = WALL_FACTOR * copy + parts.get("tracing", 0.0)
     yield f"to reach: {WALL_FACTOR} x copy + tracing", seconds(limit)

@@ -11,7 +11,7 @@ from .memory import available_memory
 _BYTES_PER_PARAMETER = 8
 """float32 weights as PyTorch holds them, or, after those are freed, as ONNX Runtime reads them and
 packs them anew."""
-_REST = 2 * 10**9
+_REST = 10**9
 """Libraries, activations and caches."""
 _AUTO = 1
 """Layers that are run where not all fit."""

@@ -106,15 +106,22 @@ def _readers(values: Iterable[ir.Value]) -> set[ir.Node]:
 
 
 def _end(graph: ir.Graph, late: set[ir.Node], values: list[ir.Value], layers: int) -> ir.Value:
-    """The hidden states after the last layer that is kept: what it made and later layers add to."""
+    """The hidden states after the last layer that is kept: what it made and later layers add to.
+
+    A guide's later layers also add to the attention that is summed up, which is of another rank.
+    """
+    rank = len(_stage_shape(graph))
     mine = _readers(value for value in values if _layer(str(value.name), layers) == layers - 1)
     found = [
         value
         for node in graph
         if node in mine and node not in late
         for value in node.outputs
-        if any(use.node in late and use.node.op_type == "Add" for use in value.uses())
-        or value.name == "hidden_states_out"
+        if (value.shape is None or len(value.shape) == rank)
+        and (
+            any(use.node in late and use.node.op_type == "Add" for use in value.uses())
+            or value.name == "hidden_states_out"
+        )
     ]
     if len(found) != 1:
         raise GraphNotLowered(

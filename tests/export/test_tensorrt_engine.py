@@ -16,12 +16,13 @@ import pytest
 
 import vtp
 from vtp.errors import BeyondLimits, ContextTooLong, EngineUnavailable
+from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle import Bundle
 from vtp.runtime.engines import tensorrt as adapter
 from vtp.runtime.manifest import EngineRecord, VariantRecord
 from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
 from vtp.runtime.tensorrt.limits import capacities, make_limits, ranges
-from vtp.runtime.verify import replay
+from vtp.runtime.verify import replay, verify_bundle
 
 from ..runtime import stand_in_tensorrt as stand_in
 
@@ -118,6 +119,18 @@ def test_the_golden_sample_comes_out(
     measured = replay(pipeline)
     assert {d.graph for d in measured} >= {"vision"}
     assert {d.target for d in measured} == {target}
+
+
+@pytest.mark.parametrize("target", ["onnx", "trt10"])
+def test_a_model_that_was_checked_in_part(
+    llava: Callable[[str], Path], tmp_path: Path, target: str
+) -> None:
+    options = ExportOptions(check="layers:2", keep=0.25, targets=(target,))
+    export_model(str(llava("deep")), tmp_path / "bundle", options)
+    bundle = built(tmp_path / "bundle", tmp_path / "built", target)
+    name, measured = verify_bundle(Bundle(bundle), "tensorrt")
+    assert name == "tensorrt"
+    assert {d.graph for d in measured} == {"vision", "check.0"}
 
 
 @pytest.mark.parametrize("target", ["onnx", "trt10"])

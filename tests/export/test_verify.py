@@ -13,7 +13,7 @@ import pytest
 
 import vtp
 from vtp.errors import ParityFailed, VerifyFailed
-from vtp.export import ExportOptions, export_model, exporter
+from vtp.export import ExportOptions, export_model, golden
 from vtp.runtime.tensorfile import TensorFile
 from vtp.runtime.verify import replay
 
@@ -69,7 +69,7 @@ def test_an_export_beyond_the_tolerance_fails_and_leaves_nothing(
     llava: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No two libraries agree to the last bit: with no tolerance the check must fail.
-    monkeypatch.setitem(exporter.TOLERANCES, "float32", 1e-12)
+    monkeypatch.setitem(golden.TOLERANCES, "float32", 1e-12)
     with pytest.raises(ParityFailed, match=r"graph 'vision \(ort\)' deviates"):
         export_model(str(llava("grouped-query")), tmp_path / "out", ExportOptions())
     assert list(tmp_path.iterdir()) == []

@@ -246,6 +246,7 @@ VALID: dict[str, Any] = {
         "tolerance": 0.001,
         "cases": [{"keep": [1.0], "tokens": [1, 2]}],
         "measured": [],
+        "layers": None,
     },
     "variants": [
         {
