@@ -22,6 +22,8 @@ __all__ = [
 PREPROCESSORS: dict[str, str] = {
     "fixed": "fixed:ImagePreprocessor",
     "anyres": "anyres:AnyResPreprocessor",
+    "tiles": "tiles:TilePreprocessor",
+    "patches": "patches:PatchPreprocessor",
 }
 """Tag in the manifest, and the class whose settings follow it."""
 

@@ -23,11 +23,8 @@ from . import checks, mosaic
 from .base import Box, Medium, Resample, check_frames, in_line, tile_after_tile
 from .hf_anyres_config import fields_from_hf_config
 from .levels import level_table, write_levels
-from .limits import check_growth
+from .limits import MAX_TILES, check_growth, check_video
 from .sampling import Sampling
-
-MAX_TILES = 144
-"""Most tiles that an image is cut into, besides the overview."""
 
 MAX_PINPOINTS = 1024
 
@@ -175,6 +172,7 @@ class AnyResPreprocessor:
         if self.sampling is None:
             raise VideoNotSupported()
         check_frames(frames)
+        check_video(len(frames), self.side, self.side)
         pixels = self._empty(len(frames))
         for number, frame in enumerate(frames):
             self._squeeze(rgb_on_white(frame), pixels[number])

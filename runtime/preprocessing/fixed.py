@@ -20,7 +20,7 @@ from . import checks
 from .base import Box, Medium, check_frames, tile_after_tile
 from .hf_image_config import fields_from_hf_config
 from .levels import level_table, write_levels
-from .limits import check_growth
+from .limits import check_growth, check_video
 from .sampling import Sampling
 
 RESIZES = ("shortest_edge", "exact", "none")
@@ -128,6 +128,7 @@ class ImagePreprocessor:
         if self.sampling is None:
             raise VideoNotSupported()
         check_frames(frames)
+        check_video(len(frames), self.height, self.width)
         return tile_after_tile(
             self.pixels(frames),
             self.grid,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import ModelNotSupported
 from .hf_image_config import DEFAULTS, background_from, edges, levels_from, settings_from
+from .hf_video_config import check_like_images, sampling_from
 from .sampling import Sampling
 
 NEXT_TYPES = (
@@ -37,21 +38,7 @@ ONEVISION_DEFAULTS: dict[str, Any] = DEFAULTS | {
         [384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)
     ],
 }
-"""Class attributes of ``LlavaOnevisionImageProcessorPil``."""
-ONEVISION_VIDEO_DEFAULTS: dict[str, Any] = {
-    key: ONEVISION_DEFAULTS[key]
-    for key in (
-        "do_resize",
-        "size",
-        "resample",
-        "do_rescale",
-        "rescale_factor",
-        "do_normalize",
-        "image_mean",
-        "image_std",
-    )
-} | {"num_frames": None, "fps": None}
-"""Class attributes of ``LlavaOnevisionVideoProcessor``."""
+"""Class attributes of ``LlavaOnevisionImageProcessorPil``, and of its video processor."""
 
 
 def fields_from_hf_config(
@@ -92,7 +79,7 @@ def fields_from_hf_config(
     return values | {
         "most": _most(model.get("vision_aspect_ratio", "anyres_max_9")),
         "pad_to_square": background_from(settings),
-        "sampling": _sampling(settings, video or {}),
+        "sampling": _sampling(settings, config if video is None else video),
     }
 
 
@@ -130,18 +117,5 @@ def _most(aspect: object) -> int:
 
 
 def _sampling(settings: Mapping[str, Any], video: Mapping[str, Any]) -> Sampling:
-    """Which frames are taken; frames must be prepared as images are."""
-    found = ONEVISION_VIDEO_DEFAULTS | {
-        key: video[key] for key in ONEVISION_VIDEO_DEFAULTS if key in video
-    }
-    if video:
-        size = edges("size", found["size"], square=True)
-        expected = edges("size", settings["size"], square=True)
-        if levels_from(found) != levels_from(settings) or size != expected:
-            raise ModelNotSupported(
-                "a video processor that resizes or normalizes otherwise than that of images",
-                ["the same settings in both"],
-            )
-    if found["num_frames"] is None and found["fps"] is not None:
-        return Sampling(fps=float(found["fps"]))
-    return Sampling(count=found["num_frames"] or ONEVISION_FRAMES)
+    check_like_images(settings, ONEVISION_DEFAULTS, video)
+    return sampling_from(video, count=ONEVISION_FRAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ...errors import ImageUnreadable
+from ...errors import ImageUnreadable, VideoUnreadable
 from ..images import DEFAULT_MAX_PIXELS
 
 MAX_SIDE = 8192
@@ -12,6 +12,12 @@ MAX_SIDE = 8192
 
 MAX_GRID = 1024
 """Most rows or columns of tokens of one tile."""
+
+MAX_TILES = 144
+"""Most tiles that an image is cut into, besides one that shows the whole."""
+
+MAX_VIDEO_BYTES = 4 * 2**30
+"""Most bytes of the pixels of a video, as float32."""
 
 
 def check_growth(size: tuple[int, int], grown: tuple[int, int], name: str) -> None:
@@ -30,4 +36,24 @@ def check_growth(size: tuple[int, int], grown: tuple[int, int], name: str) -> No
             f"{name} ({size[0]} x {size[1]} pixels)",
             f"it is too narrow, and would grow to {grown[0]} x {grown[1]} pixels before the "
             "crop; cut it closer to a square",
+        )
+
+
+def check_video(frames: int, height: int, width: int) -> None:
+    """Refuse a video that would take absurdly much memory.
+
+    Args:
+        frames: How many there are.
+        height: Of a frame as the model sees it, in pixels.
+        width: Of a frame as the model sees it, in pixels.
+
+    Raises:
+        VideoUnreadable: It would take more than ``MAX_VIDEO_BYTES``.
+    """
+    needed = frames * height * width * 12
+    if needed > MAX_VIDEO_BYTES:
+        raise VideoUnreadable(
+            "the video",
+            f"{frames} frames of {width} x {height} pixels would take {needed / 2**30:.1f} GiB, "
+            f"more than {MAX_VIDEO_BYTES // 2**30} GiB; take fewer frames",
         )
