@@ -173,8 +173,15 @@ class _Export:
                 model = family.make(config).eval()
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
+            if vision.free_size:
+                vision = replace(vision, grid=self.opened.preprocessing(sample_image()).grid)
+            self.recipe = self.recipe.for_tower(vision.has_cls)
             plan = self.recipe.plan(
-                vision, len(language.layers), self.options.keep, self.options.average
+                vision,
+                len(language.layers),
+                self.options.keep,
+                self.options.average,
+                family.positions,
             )
             maker = GraphMaker(family, model, self.checkpoint, self.weights)
             graphs = [

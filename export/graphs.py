@@ -333,7 +333,8 @@ class GraphMaker:
                 self._check_shape(source, shape[::-1] if key in transposed else shape)
                 places[key] = self._weights.weight(source, shape, key in transposed)
             elif key in buffers and id(buffers[key]) in self._buffers:
-                places[key] = self._weights.table(*self._buffers[id(buffers[key])])
+                table, values = self._buffers[id(buffers[key])]
+                places[key] = self._weights.table(table, values, exact=True)
             else:
                 raise GraphNotLowered(name, f"constant {key!r} has no known value")
         return TracedGraph(name, model, places)

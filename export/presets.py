@@ -35,4 +35,8 @@ PRESETS: dict[str, Preset] = {
     "llava-next-mistral": Preset(
         source="llava-hf/llava-v1.6-mistral-7b-hf", summary="LLaVA-NeXT with Mistral 7B"
     ),
+    "qwen2-vl-2b": Preset(source="Qwen/Qwen2-VL-2B-Instruct", summary="Qwen2-VL with 2B"),
+    "qwen2-vl-7b": Preset(source="Qwen/Qwen2-VL-7B-Instruct", summary="Qwen2-VL with 7B"),
+    "qwen2.5-vl-3b": Preset(source="Qwen/Qwen2.5-VL-3B-Instruct", summary="Qwen2.5-VL with 3B"),
+    "qwen2.5-vl-7b": Preset(source="Qwen/Qwen2.5-VL-7B-Instruct", summary="Qwen2.5-VL with 7B"),
 }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "llava": "llava:Llava",
     "llava_next": "llava_next:LlavaNext",
+    "qwen2_vl": "qwen2_vl:Qwen2VL",
+    "qwen2_5_vl": "qwen2_5_vl:Qwen25VL",
 }
 
 

@@ -23,7 +23,8 @@ from ..topk_op import topk_tokens
 class TowerView(Protocol):
     """What a vision-side method may look at: one run of the tower up to its feature layer.
 
-    Layers are counted back from the feature layer, which is ``-1``.
+    Layers are counted back from the feature layer, which is ``-1``; where a tower has layers in
+    which a patch sees its surroundings alone, those are left out of the count.
     """
 
     features: torch.Tensor
@@ -32,7 +33,7 @@ class TowerView(Protocol):
     """``(1,)`` int64: tokens to keep of each image."""
     has_cls: bool
     depth: int
-    """Layers that were run."""
+    """Layers that were run and are counted."""
     grid: tuple[int, int]
     """Rows and columns of patches."""
 
@@ -100,7 +101,7 @@ class VisionMethod(Method):
         raise NotImplementedError
 
     def score_layer(self, depth: int) -> int | None:
-        """Encoder layer that the score is read from, of ``depth`` that are run; None if none."""
+        """Encoder layer that the score is read from, of ``depth`` that are counted; None if none."""
         return None
 
     def select(self, tower: TowerView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -117,14 +118,30 @@ class VisionMethod(Method):
         features, kept = topk_tokens(tower.features, scores, tower.keep)
         return tower.project(features), kept, scores
 
-    def check(self, has_cls: bool) -> None:
+    @property
+    def needs_grid(self) -> bool:
+        """Whether the choice asks where in a grid of one size a token stands."""
+        return False
+
+    def check(self, has_cls: bool, free_size: bool = False) -> None:
         """Refuse a tower that the method cannot read.
+
+        Args:
+            has_cls: whether the tower has a [CLS] token.
+            free_size: whether the number of tokens depends on the image.
 
         Raises:
             ScoreNotAvailable: naming what fits.
         """
         if self.needs_cls and not has_cls:
             raise ScoreNotAvailable(self.name)
+        if self.needs_grid and free_size:
+            raise ScoreNotAvailable(
+                self.name,
+                "picks places of one grid, but the images of this model have grids of any size: "
+                "take a method that looks at the tokens (fastervlm with --score column-mean, "
+                "divprune, cdpruner)",
+            )
 
 
 CLS, COLUMN_MEAN = "cls", "column-mean"
@@ -149,9 +166,11 @@ class AttentionScored(VisionMethod):
     def score_layer(self, depth: int) -> int | None:
         return depth - 1
 
-    def check(self, has_cls: bool) -> None:
-        if self.score == CLS and not has_cls:
-            raise ScoreNotAvailable(self.name)
+    def check(self, has_cls: bool, free_size: bool = False) -> None:
+        if self.score == COLUMN_MEAN:
+            # Nothing is read of a [CLS] token.
+            has_cls = True
+        super().check(has_cls, free_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,10 @@ class FoPru(AttentionScored):
         super().__post_init__()
         check_choice(self.name, "strategy", self.strategy, (RANK, ROW))
 
+    @property
+    def needs_grid(self) -> bool:
+        return self.strategy == ROW
+
     def scores(self, tower: TowerView) -> torch.Tensor:
         return self.heads(tower).mean(dim=1)
 

@@ -25,6 +25,10 @@ class RandomOrder(VisionMethod):
     seed: int = 0
     """Seed of the order."""
 
+    @property
+    def needs_grid(self) -> bool:
+        return True
+
     def scores(self, tower: TowerView) -> torch.Tensor:
         order = np.random.default_rng(self.seed).permutation(tower.features.shape[1])
         return fixed_scores(order, tower.features)

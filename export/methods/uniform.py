@@ -22,6 +22,10 @@ class UniformGrid(VisionMethod):
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "an even spread over the patch grid (baseline)"
 
+    @property
+    def needs_grid(self) -> bool:
+        return True
+
     def scores(self, tower: TowerView) -> torch.Tensor:
         return fixed_scores(farthest_point_ranks(*tower.grid), tower.features)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from ...errors import ScoreNotAvailable
 from ..cosine import directions
 from ..places import places
 from ..recycle import int_of
@@ -42,6 +43,16 @@ class VisionZip(AttentionScored):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share(self.name, "contextual", self.contextual)
+
+    def check(self, has_cls: bool, free_size: bool = False) -> None:
+        super().check(has_cls, free_size)
+        if free_size:
+            raise ScoreNotAvailable(
+                self.name,
+                "puts merged tokens behind the others and numbers all anew, but this model numbers "
+                "image tokens by their row and column: take a method that keeps tokens as they are "
+                "(fastervlm with --score column-mean, divprune, cdpruner)",
+            )
 
     def scores(self, tower: TowerView) -> torch.Tensor:
         return self.heads(tower).sum(dim=1)
