@@ -76,8 +76,8 @@ class Recipe:
             only: the one position mode that the model allows; None for any.
 
         Raises:
-            OptionInvalid, ScoreNotAvailable, LayerOutOfRange, KeepOutOfRange, KeepCountMismatch, KeepGrows,
-            AverageOutOfReach: as they say.
+            OptionInvalid, ScoreNotAvailable, LayerOutOfRange, KeepOutOfRange, KeepCountMismatch,
+            KeepGrows, AverageOutOfReach: as they say.
         """
         drops: list[Drop] = []
         if only is not None and self.positions not in (None, only):

@@ -101,7 +101,7 @@ class VisionMethod(Method):
         raise NotImplementedError
 
     def score_layer(self, depth: int) -> int | None:
-        """Encoder layer that the score is read from, of ``depth`` that are counted; None if none."""
+        """Counted layer, of ``depth``, that the score is read from; None if from none."""
         return None
 
     def select(self, tower: TowerView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
