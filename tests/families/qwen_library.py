@@ -135,7 +135,7 @@ class QwenLibrary(Library):
         text, tokens = self.model.model.language_model, []
         while len(tokens) < steps and not self.eos & set(tokens):
             stays = torch.ones(embeds.shape[1], dtype=torch.bool)
-            stays[list(gone)] = False
+            stays[torch.as_tensor(gone, dtype=torch.int64)] = False
             hidden = self._through(embeds, numbers, range(layer))[:, stays]
             hidden = self._through(hidden, numbers[:, stays], range(layer, len(text.layers)))
             tokens.append(int(self.model.lm_head(text.norm(hidden[0, -1])).argmax()))
