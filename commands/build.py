@@ -44,6 +44,13 @@ from .options import KeepsType, bundle_argument
     help="Most images of a turn.",
 )
 @click.option(
+    "--max-image-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most image tokens of one image before any is dropped; needed for models whose images "
+    "have as many as their size asks for (Qwen2-VL), and for no other.",
+)
+@click.option(
     "--max-keep",
     type=KeepsType(),
     metavar="K",
@@ -65,6 +72,7 @@ def build(
     capabilities: tuple[str, ...],
     max_tokens: int | None,
     max_images: int,
+    max_image_tokens: int | None,
     max_keep: Keeps | None,
     topk: str,
     name: str | None,
@@ -80,6 +88,7 @@ def build(
       vtp build out/tiny --engine tensorrt-rtx
       vtp build out/llava15 --engine tensorrt-rtx --compute-capability 8.9 --max-keep 0.25
       vtp build out/llava15 --engine tensorrt --max-tokens 1024 --topk native --name native
+      vtp build out/qwen2-vl-2b --engine tensorrt-rtx --max-image-tokens 1280 --max-keep 0.25
     """
     require("build", "vtp build", "onnx", "polygraphy")
     from ..runtime.tensorrt.variant import BuildOptions, BuildProgress, build_variant
@@ -96,6 +105,7 @@ def build(
         compute_capabilities=capabilities,
         max_tokens=max_tokens,
         max_images=max_images,
+        max_image_tokens=max_image_tokens,
         max_keep=max_keep,
         topk=topk,
         name=name,

@@ -43,7 +43,8 @@ _PACKAGES = (
     metavar="NAME",
     help="Pruning method; 'vtp list methods' shows them, 'none' exports without pruning. "
     "NAME:PRESET takes a published set of parameters, NAME+NAME joins one of the vision side and "
-    "one inside the decoder.  [default: fastervlm, or none beside --stage]",
+    "one inside the decoder.  [default: fastervlm, with --score column-mean where the tower has no "
+    "[CLS]; none beside --stage]",
 )
 @click.option(
     "--set",

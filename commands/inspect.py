@@ -145,6 +145,7 @@ def _variant(variant: VariantRecord) -> dict[str, Any]:
         "plugin": variant.plugin,
         "most tokens": limits.tokens,
         "most images": limits.images,
+        "most tokens of an image": limits.image_tokens,
         "most kept of an image": ", ".join(map(str, limits.counts)) or None,
         "bytes": sum(record.bytes for record in variant.engines),
     }

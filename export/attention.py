@@ -63,7 +63,7 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    _mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | None = None,  # noqa: ARG001 - some models name it
     *,
     vtp: AttentionContext | None = None,
     scaling: float | None = None,

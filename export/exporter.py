@@ -53,6 +53,7 @@ from .memory import give_back
 from .model_folder import ModelFolder
 from .output import replace_folder
 from .recipe import Recipe, make_recipe
+from .reference import sample_image
 from .sample_check import check_samples
 from .scores import score_class
 from .source import find_model
@@ -172,6 +173,9 @@ class _Export:
             use_traced_attention(model)
             vision, language = family.vision(model), family.language(model)
             of_video = family.video(model) if self.opened.prompt.video else None
+            if vision.free_size:
+                vision = replace(vision, grid=self.opened.preprocessing(sample_image()).grid)
+            self.recipe = self.recipe.for_tower(vision.has_cls)
             plan = self.recipe.plan(
                 vision,
                 len(language.layers),

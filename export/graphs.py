@@ -350,7 +350,8 @@ class GraphMaker:
                 source = self._sources[id(parameters[key])]
                 places[key] = self._weights.weight(source, shape, key in transposed)
             elif key in buffers and id(buffers[key]) in self._buffers:
-                places[key] = self._weights.table(*self._buffers[id(buffers[key])])
+                table, values = self._buffers[id(buffers[key])]
+                places[key] = self._weights.table(table, values, exact=True)
             else:
                 raise GraphNotLowered(name, f"constant {key!r} has no known value")
         return TracedGraph(name, model, places)

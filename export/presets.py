@@ -47,4 +47,8 @@ PRESETS: dict[str, Preset] = {
     "internvl3-1b": Preset(source="OpenGVLab/InternVL3-1B-hf", summary="InternVL3 1B"),
     "internvl3-2b": Preset(source="OpenGVLab/InternVL3-2B-hf", summary="InternVL3 2B"),
     "internvl3-8b": Preset(source="OpenGVLab/InternVL3-8B-hf", summary="InternVL3 8B"),
+    "qwen2-vl-2b": Preset(source="Qwen/Qwen2-VL-2B-Instruct", summary="Qwen2-VL with 2B"),
+    "qwen2-vl-7b": Preset(source="Qwen/Qwen2-VL-7B-Instruct", summary="Qwen2-VL with 7B"),
+    "qwen2.5-vl-3b": Preset(source="Qwen/Qwen2.5-VL-3B-Instruct", summary="Qwen2.5-VL with 3B"),
+    "qwen2.5-vl-7b": Preset(source="Qwen/Qwen2.5-VL-7B-Instruct", summary="Qwen2.5-VL with 7B"),
 }

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import (
     KeepGrows,
     MethodsDoNotCombine,
+    OptionInvalid,
     ParameterInvalid,
     ScoreNotAvailable,
 )
@@ -17,7 +18,7 @@ from ..runtime.keep import Keep, Keeps, keep_count
 from ..runtime.plan import POSITIONS, Drop, Guide, MethodRecord, Plan
 from .families.base import VisionParts
 from .methods import method_class
-from .methods.base import DecoderMethod, Method, VisionMethod
+from .methods.base import COLUMN_MEAN, AttentionScored, DecoderMethod, Method, VisionMethod
 from .methods.guide import GuideMethod
 from .methods.schedule import FreeSchedule
 
@@ -29,6 +30,18 @@ class Recipe:
     methods: tuple[Method, ...]
     positions: str | None = None
     """Asked for; None takes the published mode."""
+    by_default: bool = False
+    """Whether neither method nor score was asked for."""
+
+    def for_tower(self, has_cls: bool) -> Recipe:
+        """The same, its score fitted to the tower where none was asked for."""
+        if has_cls or not self.by_default:
+            return self
+        fitted = [
+            replace(method, score=COLUMN_MEAN) if isinstance(method, AttentionScored) else method
+            for method in self.methods
+        ]
+        return replace(self, methods=tuple(fitted))
 
     @property
     def vision(self) -> VisionMethod | None:
@@ -51,7 +64,7 @@ class Recipe:
         depth: int,
         keep: Keeps | None,
         average: Keep | None,
-        positions: str | None = None,
+        only: str | None = None,
     ) -> Plan:
         """The plan for a model.
 
@@ -60,21 +73,28 @@ class Recipe:
             depth: layers of its decoder.
             keep: default keeps, one for each drop; None takes the methods' own.
             average: default keeps from a mean over the layers, instead of ``keep``.
-            positions: the one position mode that the model knows; None for any.
+            only: the one position mode that the model allows; None for any.
 
         Raises:
-            ScoreNotAvailable, LayerOutOfRange, KeepOutOfRange, KeepCountMismatch, KeepGrows,
-            AverageOutOfReach: as they say.
+            OptionInvalid, ScoreNotAvailable, LayerOutOfRange, KeepOutOfRange, KeepCountMismatch,
+            KeepGrows, AverageOutOfReach: as they say.
         """
         drops: list[Drop] = []
+        if only is not None and self.positions not in (None, only):
+            raise OptionInvalid(
+                "positions",
+                self.positions,
+                f"{only}: this model numbers an image token by its row and column, not by its turn",
+            )
         if self.vision is not None:
             self.vision.check(parts)
+            layer = self.vision.score_layer(len(parts.scored))
             drops.append(
                 Drop(
                     layer=0,
                     keep=self.vision.default_keep,
                     score=self.vision.name,
-                    score_layer=self.vision.score_layer(len(parts.layers)),
+                    score_layer=None if layer is None else parts.scored[layer],
                     rounding=self.vision.rounding,
                 )
             )
@@ -102,7 +122,7 @@ class Recipe:
             grid=parts.grid,
             layers=depth,
             drops=tuple(drops),
-            positions=self._positions(positions),
+            positions=self.positions or only or self._published_positions(),
             guide=Guide(include_last_visual_row=guide.include_last_visual_row) if guide else None,
         )
         if average is not None:
@@ -112,13 +132,6 @@ class Recipe:
         plan.counts(keep, 1)
         changed = zip(plan.drops, plan.keeps(keep), strict=True)
         return replace(plan, drops=tuple(replace(drop, keep=one) for drop, one in changed))
-
-    def _positions(self, only: str | None) -> str:
-        if only is not None and self.positions not in (None, only):
-            name = "+".join(m.name for m in self.methods)
-            accepted = f"{only}, the one mode that this model's rotary embedding knows"
-            raise ParameterInvalid(name, "positions", self.positions, accepted)
-        return only or self.positions or self._published_positions()
 
     def _published_positions(self) -> str:
         """Numbers made anew at every drop by one method, or else by the vision side's method."""
@@ -158,6 +171,7 @@ def make_recipe(
     Raises:
         MethodUnknown, MethodsDoNotCombine, ParameterInvalid: as they say.
     """
+    by_default = method is None and not {"score", "fastervlm.score"} & set(parameters)
     if method is None:
         method = "schedule" if stages else "fastervlm"
     names = [part.strip() for part in method.split("+")]
@@ -176,7 +190,7 @@ def make_recipe(
     made = tuple(cls(**given[cls.name]) for cls, _ in classes)
     if any(isinstance(m, FreeSchedule) and not m.stages for m in made):
         raise ParameterInvalid("schedule", "stages", (), "at least one --stage LAYER:KEEP:SCORE")
-    return Recipe(made, positions)
+    return Recipe(made, positions, by_default)
 
 
 def _check_combination(classes: list[type[Method]]) -> None:

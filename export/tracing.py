@@ -80,6 +80,7 @@ def trace(
         program = torch.export.export(
             module, (), kwargs=dict(arguments), dynamic_shapes=shapes, strict=False
         )
+        _drop_whole_splits(program.graph)
         onnx_program = torch.onnx.export(
             program, opset_version=min(opset, TRACE_OPSET), optimize=False, verbose=False
         )
@@ -94,6 +95,21 @@ def trace(
         body = function_body(opset)
         model.functions[body.identifier()] = body
     return model
+
+
+def _drop_whole_splits(graph: torch.fx.Graph) -> None:
+    """Let what reads the one piece of a split into one piece read what is split.
+
+    Modelling code splits by the lengths of images, and here is one. ONNX would make a sequence of
+    tensors of it, which TensorRT does not know.
+    """
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.aten.split_with_sizes.default or len(node.args[1]) > 1:
+            continue
+        for piece in list(node.users):
+            piece.replace_all_uses_with(node.args[0])
+            graph.erase_node(piece)
+        graph.erase_node(node)
 
 
 def tidy(model: ir.Model) -> None:

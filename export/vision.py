@@ -21,7 +21,7 @@ class TowerRun(TowerView):
 
     def __init__(self, parts: VisionParts, target: Target) -> None:
         self.has_cls = parts.has_cls
-        self.depth = len(parts.layers)
+        self.depth = len(parts.scored)
         self._parts = parts
         self._target = target
         self._first = int(parts.has_cls)
@@ -45,9 +45,9 @@ class TowerRun(TowerView):
         """Run the tower; the attention of every layer passes through ``attend``."""
         parts = self._parts
         hidden, arguments = parts.embed(pixel_values, inputs)
+        masks = parts.masks(inputs)
         with attention_by(self):
-            for number, layer in enumerate(parts.layers):
-                self._mask = parts.mask(number, inputs)
+            for self._mask, layer in zip(masks, parts.layers, strict=True):
                 hidden = layer(hidden, **arguments)
         hidden = parts.behind(hidden)
         self._hidden, self._prompt = hidden, prompt
@@ -73,18 +73,23 @@ class TowerRun(TowerView):
         return self._hidden[:, : self._first]
 
     def cls_attention(self, layer: int = -1) -> torch.Tensor:
+        layer = self._parts.scored[layer]
         query, key = self._queries[layer][:, :, :1], self._keys[layer]
         logits = torch.matmul(query, key.transpose(2, 3)).float()
         return self._of_tokens(torch.softmax(logits, dim=-1)[:, :, 0, 1:])
 
     def received_attention(self, layer: int = -1) -> torch.Tensor:
-        layer = self._parts.score_layer(layer)
+        layer = self._parts.scored[layer]
         query, key = self._queries[layer][:, :, self._first :], self._keys[layer]
-        logits = torch.matmul(query, key.transpose(2, 3)).float()
-        return self._of_tokens(torch.softmax(logits, dim=-1).mean(dim=2)[:, :, self._first :])
+        received = []
+        # Head by head: of all heads at once, 4000 patches would need a gigabyte.
+        for head in range(query.shape[1]):
+            logits = torch.matmul(query[:, head], key[:, head].transpose(1, 2)).float()
+            received.append(torch.softmax(logits, dim=-1).mean(dim=1)[:, self._first :])
+        return self._of_tokens(torch.stack(received, dim=1))
 
     def keys(self, layer: int = -1) -> torch.Tensor:
-        keys = self._keys[self._parts.score_layer(layer)][:, :, self._first :].mean(dim=1)
+        keys = self._keys[self._parts.scored[layer]][:, :, self._first :].mean(dim=1)
         return self._of_tokens(keys.transpose(1, 2)).transpose(1, 2)
 
     def _of_tokens(self, values: torch.Tensor) -> torch.Tensor:

@@ -62,9 +62,11 @@ class WeightFile:
         )
         return name
 
-    def table(self, name: str, array: np.ndarray) -> str:
-        """Ask for an array that the exporter computed. Returns its name."""
-        array = array.astype(numpy_type(self.dtype)) if array.dtype.kind == "f" else array
+    def table(self, name: str, array: np.ndarray, exact: bool = False) -> str:
+        """Ask for an array that the exporter computed, ``exact`` in its own type rather than in
+        that of the weights. Returns its name."""
+        if array.dtype.kind == "f" and not exact:
+            array = array.astype(numpy_type(self.dtype))
         self._tables[name] = array
         self._stored[name] = Stored(
             name=name, shape=array.shape, source=None, dtype=array.dtype.name

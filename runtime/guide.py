@@ -302,7 +302,8 @@ def _check_match(guide: LoadedBundle, large: LoadedBundle) -> None:
 
 def _view(preprocessing: Preprocessor) -> tuple[object, ...]:
     """What of a picture the tower sees."""
-    names = ("resize", "crop", "pad_to_square", "layout", "pinpoints")
+    tiles = ("resize", "crop", "pad_to_square", "layout", "pinpoints")
+    names = (*tiles, "patch", "merge", "min_pixels", "max_pixels")
     settings = preprocessing.to_dict()
     seen = {name: settings.get(name) for name in names}
     return (preprocessing.kind, *((seen | {"pad_to_square": bool(seen["pad_to_square"])}).items()))

@@ -196,9 +196,12 @@ class LimitsRecord:
     """Most images of a turn."""
     counts: tuple[int, ...]
     """Most image tokens of one image that are left after each drop of the plan."""
+    image_tokens: int
+    """Most image tokens of one image, or tile of it, before any is dropped."""
 
     def __post_init__(self) -> None:
-        if self.tokens < 2 or self.images < 1 or any(count < 1 for count in self.counts):
+        least = min(self.tokens - 1, self.images, self.image_tokens, *self.counts)
+        if least < 1:
             raise ManifestInvalid("variants.limits", f"{self} allows nothing")
 
 

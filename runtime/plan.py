@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -224,6 +224,12 @@ class Plan:
         if len(given) != len(self.drops):
             raise KeepCountMismatch(given, [drop.layer for drop in self.drops], self.tokens)
         return given
+
+    def of_size(self, tokens: int) -> Plan:
+        """The same for images of another number of tokens; default keeps stay within it."""
+        keeps = [min(d.keep, tokens) if isinstance(d.keep, int) else d.keep for d in self.drops]
+        drops = tuple(replace(d, keep=keep) for d, keep in zip(self.drops, keeps, strict=True))
+        return replace(self, tokens=tokens, grid=(1, tokens), drops=drops)
 
     def extent(self, images: int) -> Extent:
         """Of images of one tile each, with as many tokens as the plan says."""

@@ -129,7 +129,9 @@ def rebuild_command(bundle: Bundle, variant: VariantRecord) -> str:
     words.append(f"--max-tokens {limits.tokens}")
     if limits.images > 1:
         words.append(f"--max-images {limits.images}")
-    if any(count < plan.tokens for count in limits.counts):
+    if limits.image_tokens != plan.tokens:
+        words.append(f"--max-image-tokens {limits.image_tokens}")
+    if any(count < limits.image_tokens for count in limits.counts):
         words.append(f"--max-keep {show_keeps(limits.counts)}")
     if variant.topk == "native":
         words.append("--topk native")

@@ -16,6 +16,8 @@ FAMILIES: dict[str, str] = {
     "video_llava": "video_llava:VideoLlava",
     "llava_onevision": "llava_onevision:LlavaOneVision",
     "internvl": "internvl:InternVl",
+    "qwen2_vl": "qwen2_vl:Qwen2VL",
+    "qwen2_5_vl": "qwen2_5_vl:Qwen25VL",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -45,7 +45,7 @@ class VisionParts:
     has_cls: bool
     """Whether row 0 is a [CLS] token."""
     grid: tuple[int, int]
-    """Rows and columns of image tokens."""
+    """Rows and columns of image tokens; where that depends on the image, of a typical one."""
     image_size: tuple[int, int] | None
     """Height and width in pixels; None where the tower takes images of any size."""
     norm: nn.Module | None = None
@@ -101,9 +101,9 @@ class VisionParts:
         """Hidden states before the first layer, and what every layer takes besides them."""
         return self.embeddings(pixel_values), dict(self.layer_arguments)
 
-    def mask(self, layer: int, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """What a patch may look at in a layer, boolean ``(patches, patches)``; None for all."""
-        return None
+    def masks(self, inputs: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor | None]:
+        """For each layer what a patch may look at, boolean ``(patches, patches)``; None: all."""
+        return [None] * len(self.layers)
 
     def behind(self, hidden: torch.Tensor) -> torch.Tensor:
         """The features, from the last layer's output ``(images, patches [+ 1], width)``."""
@@ -111,9 +111,10 @@ class VisionParts:
             hidden = self.norm(hidden)
         return hidden
 
-    def score_layer(self, layer: int) -> int:
-        """The layer, counted back from the feature layer (-1), whose attention is global there."""
-        return layer
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """The layers whose attention may rank tokens: those in which every patch sees all."""
+        return tuple(range(len(self.layers)))
 
 
 class RotaryLookup(nn.Module):

@@ -42,7 +42,8 @@ class TowerKind(Protocol):
 class TowerView(Protocol):
     """What a vision-side method may look at: one run of the tower up to its feature layer.
 
-    Layers are counted back from the feature layer, which is ``-1``.
+    Layers are counted back from the feature layer, which is ``-1``; where a tower has layers in
+    which a patch sees its surroundings alone, those are left out of the count.
     """
 
     features: torch.Tensor
@@ -51,7 +52,7 @@ class TowerView(Protocol):
     """``(1,)`` int64: tokens to keep of each image."""
     has_cls: bool
     depth: int
-    """Layers that were run."""
+    """Layers that were run and are counted."""
     grid: tuple[int, int]
     """Rows and columns of patches."""
 
@@ -111,8 +112,6 @@ class VisionMethod(Method):
     needs_cls: ClassVar[bool] = False
     reads_prompt: ClassVar[bool] = False
     """Whether the score depends on the prompt's text."""
-    needs_grid: ClassVar[bool] = False
-    """Whether it must know rows and columns of tokens at export."""
     in_order: ClassVar[bool] = True
     """Whether kept tokens are patches in raster order; else only one tile can be arranged."""
     on_projected: ClassVar[bool] = False
@@ -123,7 +122,7 @@ class VisionMethod(Method):
         raise NotImplementedError
 
     def score_layer(self, depth: int) -> int | None:
-        """Encoder layer that the score is read from, of ``depth`` that are run; None if none."""
+        """Counted layer, of ``depth``, that the score is read from; None if from none."""
         return None
 
     def select(self, tower: TowerView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -140,22 +139,30 @@ class VisionMethod(Method):
         features, kept = topk_tokens(tower.features, scores, tower.keep)
         return tower.project(features), kept, scores
 
+    @property
+    def needs_grid(self) -> bool:
+        """Whether the choice asks where in a grid of one size a token stands."""
+        return False
+
+    @property
+    def reads_cls(self) -> bool:
+        """Whether the score reads a [CLS] token."""
+        return self.needs_cls
+
     def check(self, tower: TowerKind) -> None:
         """Refuse a tower that the method cannot read.
 
         Raises:
             ScoreNotAvailable: naming what fits.
         """
-        if self.needs_cls and not tower.has_cls:
+        if self.reads_cls and not tower.has_cls:
             raise ScoreNotAvailable(self.name)
-        self._check_layout(tower)
-
-    def _check_layout(self, tower: TowerKind) -> None:
         if self.needs_grid and tower.free_size:
             raise ScoreNotAvailable(
                 self.name,
-                "lays its choice over a grid of fixed size, and this model's images have as many "
-                "tokens as their size asks for: take another method (vtp list methods)",
+                "picks places of one grid, but the images of this model have grids of any size: "
+                "take a method that looks at the tokens (fastervlm with --score column-mean, "
+                "divprune, cdpruner)",
             )
         if not self.in_order and not tower.one_to_one:
             raise ScoreNotAvailable(
@@ -188,10 +195,9 @@ class AttentionScored(VisionMethod):
     def score_layer(self, depth: int) -> int | None:
         return depth - 1
 
-    def check(self, tower: TowerKind) -> None:
-        if self.score == CLS and not tower.has_cls:
-            raise ScoreNotAvailable(self.name)
-        self._check_layout(tower)
+    @property
+    def reads_cls(self) -> bool:
+        return self.score == CLS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,6 @@ class FoPru(AttentionScored):
 
     name: ClassVar[str] = "fopru"
     summary: ClassVar[str] = "attention in the vision encoder, by token or by rows of the picture"
-    needs_grid: ClassVar[bool] = True
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2411.14164"
     needs_cls: ClassVar[bool] = True
 
@@ -38,6 +37,10 @@ class FoPru(AttentionScored):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.name, "strategy", self.strategy, (RANK, ROW))
+
+    @property
+    def needs_grid(self) -> bool:
+        return self.strategy == ROW
 
     def scores(self, tower: TowerView) -> torch.Tensor:
         return self.heads(tower).mean(dim=1)

@@ -21,10 +21,13 @@ class RandomOrder(VisionMethod):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "a random order of places, fixed by a seed (baseline)"
-    needs_grid: ClassVar[bool] = True
 
     seed: int = 0
     """Seed of the order."""
+
+    @property
+    def needs_grid(self) -> bool:
+        return True
 
     def scores(self, tower: TowerView) -> torch.Tensor:
         order = np.random.default_rng(self.seed).permutation(tower.features.shape[1])

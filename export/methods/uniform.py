@@ -21,7 +21,10 @@ class UniformGrid(VisionMethod):
 
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "an even spread over the patch grid (baseline)"
-    needs_grid: ClassVar[bool] = True
+
+    @property
+    def needs_grid(self) -> bool:
+        return True
 
     def scores(self, tower: TowerView) -> torch.Tensor:
         return fixed_scores(farthest_point_ranks(*tower.grid), tower.features)

@@ -98,7 +98,8 @@ def _inverse(line: torch.Tensor) -> torch.Tensor:
 
 def _turned(every: torch.Tensor, by: torch.Tensor, count: int) -> torch.Tensor:
     """0, 1, 2, ... with the first ``by`` of them put at the end, ``(1, count)``."""
-    return torch.remainder(every + by, count)[None, :]
+    places = every + by
+    return torch.where(places < count, places, places - count)[None, :]
 
 
 def _remove(

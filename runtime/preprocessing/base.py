@@ -37,8 +37,8 @@ class Medium:
     """One image or video, ready for the vision graph, and how its tokens stand in the prompt."""
 
     pixels: np.ndarray
-    """``(tiles, 3, height, width)`` float32, or ``(frames, patches, features)`` where the vision
-    graph takes flattened patches. One item of the first axis is one run of the tower."""
+    """``(tiles, 3, height, width)`` float32, or ``(frames, tokens, patches of a token, features)``
+    where the vision graph takes flattened patches: then one frame is one run of the tower."""
     grid: tuple[int, int]
     """Rows and columns of the tokens that the vision graph makes of one tile."""
     order: np.ndarray

@@ -76,9 +76,10 @@ def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
 class PatchPreprocessor:
     """The image at nearly its own size, as patches; ``merge`` x ``merge`` of them make a token.
 
-    The vision graph gets ``patch_positions`` ``(patches, 2)`` int64, the row and column of each
-    patch of a frame, and where ``window`` is given ``windows`` ``(patches,)`` int64, the window
-    that each patch attends within. Both are in the order of ``pixels``.
+    ``pixels`` are ``(frames, tokens, merge * merge, 3 * group * patch * patch)``: the patches of a
+    token stand together. The vision graph gets ``patch_positions`` ``(tokens, merge * merge, 2)``
+    int64, the row and column of each patch of a frame, and where ``window`` is given ``windows``
+    ``(tokens,)`` int64, the window within which the patches of each token attend.
 
     Raises:
         ManifestInvalid: A field has a wrong type or value.
@@ -220,7 +221,7 @@ class PatchPreprocessor:
         return rows, columns
 
     def _patches(self, frames: Sequence[Image.Image], rows: int, columns: int) -> np.ndarray:
-        """``(groups, patches, 3 * group * patch * patch)`` float32, patches token by token."""
+        """``pixels``, of which a group of frames makes one."""
         merge, patch = self.merge, self.patch
         down, across = rows // (patch * merge), columns // (patch * merge)
         groups = math.ceil(len(frames) / self.group)
@@ -236,20 +237,20 @@ class PatchPreprocessor:
             cut = levels.reshape(3, down, merge, patch, across, merge, patch)
             group, place = divmod(number, self.group)
             out[group, :, :, :, :, :, place] = cut.transpose(1, 4, 2, 5, 0, 3, 6)
-        return out.reshape(groups, down * across * merge**2, -1)
+        return out.reshape(groups, down * across, merge**2, -1)
 
     def _positions(self, grid: tuple[int, int]) -> np.ndarray:
-        """``(patches, 2)`` int64: row and column of each patch of a frame."""
+        """``(tokens, merge * merge, 2)`` int64: row and column of each patch of a frame."""
         rows, columns = np.indices((grid[0] * self.merge, grid[1] * self.merge), np.int64)
         blocks = (grid[0], self.merge, grid[1], self.merge)
-        each = [axis.reshape(blocks).transpose(0, 2, 1, 3).reshape(-1) for axis in (rows, columns)]
-        return np.stack(each, -1)
+        cut = [axis.reshape(blocks).transpose(0, 2, 1, 3) for axis in (rows, columns)]
+        return np.stack(cut, -1).reshape(grid[0] * grid[1], self.merge**2, 2)
 
     def _windows(self, grid: tuple[int, int], window: int) -> np.ndarray:
-        """``(patches,)`` int64: number of the window of each patch, counted by rows of windows."""
+        """``(tokens,)`` int64: number of the window of each token, counted by rows of windows."""
         rows, columns = np.indices(grid, np.int64) // window
-        by_token = (rows * math.ceil(grid[1] / window) + columns).reshape(-1)
-        return np.repeat(by_token, self.merge**2)
+        numbers: np.ndarray = (rows * math.ceil(grid[1] / window) + columns).reshape(-1)
+        return numbers
 
 
 def _offsets(groups: int, grid: tuple[int, int], step: float) -> np.ndarray:

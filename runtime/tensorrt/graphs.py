@@ -12,6 +12,7 @@ from typing import Any
 from ...trt_plugins.topk_tokens import DOMAIN, OP_TYPE
 
 _FLOAT32 = 1  # TensorProto.FLOAT
+_LOWEST = -3.4e38
 
 
 def write_for_tensorrt(
@@ -66,7 +67,7 @@ def _let_attention_decompose(graph: Any) -> None:
 
 
 def _take_attention_apart(graph: Any) -> None:
-    """Write ``Attention`` without a mask as two products and a softmax.
+    """Write ``Attention`` as two products and a softmax.
 
     TensorRT-RTX 1.7.1 crashes where a network holds a loop and an attention that it decomposes.
     """
@@ -78,16 +79,25 @@ def _take_attention_apart(graph: Any) -> None:
         if node.op_type != "Attention" or node.domain:
             graph.node.append(node)
             continue
-        assert len(node.input) == 3, "a graph with a loop has attention over all tokens only"
-        (query, key, value), (out,) = node.input, node.output
+        (query, key, value, *masks), (out,) = node.input, node.output
+        logits = f"{out}.logits"
         (scale,) = (a.f for a in node.attribute if a.name == "scale")
         graph.initializer.append(make_tensor(f"{out}.scale", _FLOAT32, [], [scale]))
         graph.node.extend(
             [
                 make_node("Mul", [query, f"{out}.scale"], [f"{out}.query"]),
                 make_node("Transpose", [key], [f"{out}.key"], perm=[0, 1, 3, 2]),
-                make_node("MatMul", [f"{out}.query", f"{out}.key"], [f"{out}.logits"]),
-                make_node("Softmax", [f"{out}.logits"], [f"{out}.weights"], axis=-1),
+                make_node("MatMul", [f"{out}.query", f"{out}.key"], [logits]),
+            ]
+        )
+        for mask in masks:
+            seen = f"{out}.seen"
+            graph.initializer.append(make_tensor(f"{seen}.no", _FLOAT32, [], [_LOWEST]))
+            graph.node.append(make_node("Where", [mask, logits, f"{seen}.no"], [seen]))
+            logits = seen
+        graph.node.extend(
+            [
+                make_node("Softmax", [logits], [f"{out}.weights"], axis=-1),
                 make_node("MatMul", [f"{out}.weights", value], [out]),
             ]
         )

@@ -26,13 +26,13 @@ def largest_selection(plan: Plan, limits: LimitsRecord) -> int:
 def largest_candidates(plan: Plan, limits: LimitsRecord) -> int:
     """Most tokens among which one selection chooses."""
     images = max((limits.images if drop.budget == "all" else 1 for drop in plan.drops), default=0)
-    return plan.tokens * images
+    return limits.image_tokens * images
 
 
 def capacities(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
     """Rows of the KV cache of each language stage."""
     full = [count * limits.images for count in limits.counts]
-    seen = plan.tokens_of_stages(full, limits.images)
+    seen = plan.of_size(limits.image_tokens).tokens_of_stages(full, limits.images)
     return tuple(limits.tokens - seen[0] + of_stage for of_stage in seen)
 
 
@@ -54,6 +54,10 @@ def check_request(
     images = len(extent.tiles)
     if images > limits.images:
         raise BeyondLimits("images of a turn", images, limits.images, f"{rebuild} --max-images N")
+    largest = max(extent.tiles, default=0)
+    if largest > limits.image_tokens:
+        remedy = f"give a smaller image, or {rebuild} --max-image-tokens N"
+        raise BeyondLimits("image tokens of an image", largest, limits.image_tokens, remedy)
     for drop, count, most in zip(plan.drops, counts, limits.counts, strict=True):
         if count > most * images + extent.separators:
             what = f"image tokens kept of an image before layer {drop.layer}"
@@ -61,7 +65,12 @@ def check_request(
 
 
 def make_limits(
-    plan: Plan, language: LanguageRecord, tokens: int | None, images: int, keep: Keeps | None
+    plan: Plan,
+    language: LanguageRecord,
+    tokens: int | None,
+    images: int,
+    keep: Keeps | None,
+    image_tokens: int | None = None,
 ) -> LimitsRecord:
     """The limits of a build.
 
@@ -71,11 +80,14 @@ def make_limits(
         tokens: most tokens of a conversation; None takes the images and ``ANSWER_TOKENS``.
         images: most images of a turn.
         keep: largest keep; None takes all tokens.
+        image_tokens: most image tokens of one image before any is dropped; None takes the plan's.
 
     Raises:
         KeepOutOfRange, KeepCountMismatch, KeepGrows: as for ``Plan.counts``.
         BeyondLimits: more tokens than the model's context, or than leave room for text.
     """
+    image_tokens = image_tokens or plan.tokens
+    plan = plan.of_size(image_tokens)
     counts = plan.counts(1.0 if keep is None else keep, 1)
     read = plan.tokens_of_stages([count * images for count in counts], images)[0]
     if tokens is None:
@@ -89,7 +101,7 @@ def make_limits(
             tokens - 2,
             "--max-tokens N counts the image tokens too",
         )
-    return LimitsRecord(tokens=tokens, images=images, counts=counts)
+    return LimitsRecord(tokens=tokens, images=images, counts=counts, image_tokens=image_tokens)
 
 
 Range = tuple[int, int, int]
@@ -111,16 +123,19 @@ def ranges(
         Ranges of the symbolic dimensions by name, and of the values of inputs that hold a size.
     """
     images, rows_of = limits.images, capacities(plan, limits)
-    usual = plan.counts(None, 1)
+    least = min(plan.tokens, limits.image_tokens)
+    plan = plan.of_size(limits.image_tokens)
+    usual = plan.of_size(least).counts(None, 1)
     kind, _, number = graph.partition(".")
-    tokens = (1, min(limits.tokens, plan.tokens + _TYPICAL_TEXT), limits.tokens)
+    tokens = (1, min(limits.tokens, least + _TYPICAL_TEXT), limits.tokens)
     text = (1, min(limits.tokens, _TYPICAL_TEXT), limits.tokens)
     if kind == "vision":
         count = _range(usual[0], limits.counts[0]) if plan.vision_drop else (1, 1, 1)
-        return {"images": _range(1, images), "texts": text}, {"keep": count}
+        of_image = _range(least, limits.image_tokens)
+        return {"images": _range(1, images), "tokens": of_image, "texts": text}, {"keep": count}
     rows = plan.tokens * images
     if kind == "raters":
-        return {"tokens": tokens, "image_tokens": _range(plan.tokens, rows), "raters": text}, {}
+        return {"tokens": tokens, "image_tokens": _range(least, rows), "raters": text}, {}
     if kind == "drop":
         at = int(number) - 1
         whole = plan.tokens_of_stages(limits.counts, 1)[at]
@@ -154,7 +169,7 @@ def ranges(
         "capacity": (capacity, capacity, capacity),
         "past": (0, min(capacity, usual_tokens), capacity),
         "scorers": (1, 1, 2) if decoding else text,
-        "columns": _range(plan.tokens, rows),
+        "columns": _range(least, rows),
         "answers": (1, 1, 2) if decoding else text,
     }, {}
 

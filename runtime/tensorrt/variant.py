@@ -25,7 +25,7 @@ from ...trt_plugins.launch import check_capabilities
 from ...trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ..bundle import Bundle, sha256_of
 from ..keep import Keeps
-from ..manifest import EngineRecord, GraphRecord, VariantRecord
+from ..manifest import EngineRecord, GraphRecord, Manifest, VariantRecord
 from ..strict import read, write
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
@@ -64,6 +64,8 @@ class BuildOptions:
     """Most tokens of a conversation; None: the images, and 512 more."""
     max_images: int = 1
     """Most images of a turn."""
+    max_image_tokens: int | None = None
+    """Most image tokens of one image before any is dropped, where that depends on the image."""
     max_keep: Keeps | None = None
     """Largest keep; None: all tokens."""
     topk: str = "plugin"
@@ -124,6 +126,7 @@ class _Build:
             options.max_tokens,
             options.max_images,
             options.max_keep,
+            _most_of_an_image(options.max_image_tokens, manifest),
         )
         self._check_selection()
         self.name = options.name or options.engine
@@ -311,6 +314,28 @@ class _Build:
         for file in (bundle.path / FOLDER / variant.name).glob("*.engine"):
             if f"{FOLDER}/{variant.name}/{file.name}" not in named:
                 file.unlink()
+
+
+def _most_of_an_image(given: int | None, manifest: Manifest) -> int:
+    """Image tokens of the largest image that is built for.
+
+    Raises:
+        OptionInvalid: images are of any size and no limit is given, or they are of one and it is.
+    """
+    one, named = manifest.plan.tokens, "max-image-tokens"
+    vision = next(graph for graph in manifest.graphs if graph.name == "vision")
+    if any("tokens" in spec.shape for spec in vision.inputs):
+        if given is not None and given >= 1:
+            return given
+        raise OptionInvalid(
+            named,
+            given,
+            "the most image tokens of an image (--max-image-tokens N), for images of this model "
+            f"have as many as their size asks for; the sample image has {one}",
+        )
+    if given not in (None, one):
+        raise OptionInvalid(named, given, f"nothing: images of this model have {one} tokens always")
+    return one
 
 
 def _check(options: BuildOptions, for_other_cards: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,17 +35,22 @@ def model_folder(made_once: Any) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def bundle_of(made_once: Any, model_folder: Callable[[str], Path]) -> Callable[..., Path]:
-    """The bundle of a small model and a method, in all targets."""
+    """The bundle of a small model and a method (None: the default), in all targets."""
 
-    def get(name: str, method: str = "fastervlm", **options: Any) -> Path:
-        given = "-".join(re.findall(r"\w+", str(sorted(options.items()))))
-        label = f"family-{name}-{method}-{given}"
+    def get(
+        name: str,
+        method: str | None = "fastervlm",
+        targets: tuple[str, ...] = TARGETS,
+        **options: Any,
+    ) -> Path:
+        asked = zlib.crc32(str((targets, sorted(options.items()))).encode())
+        label = f"family-{name}-{method}-{asked}"
 
         def export(out: Path) -> None:
             export_model(
                 str(model_folder(name)),
                 out,
-                ExportOptions(method=method, targets=TARGETS, **options),
+                ExportOptions(method=method, targets=targets, **options),
             )
 
         return made_once(re.sub(r"\W", "-", label), export)
@@ -67,6 +73,6 @@ class Loaded(NamedTuple):
     pipelines: dict[str, Any]
 
 
-def load_all(bundle: Path) -> dict[str, Any]:
+def load_all(bundle: Path, targets: tuple[str, ...] = TARGETS) -> dict[str, Any]:
     """The bundle on the CPU, by target."""
-    return {target: vtp.load(bundle, target=target) for target in TARGETS}
+    return {target: vtp.load(bundle, target=target) for target in targets}

@@ -176,6 +176,57 @@ def _whole(decoder: str) -> dict[str, Any]:
     return {"sliding_window": None} if decoder == "MistralConfig" else {}
 
 
+QWEN_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
+    "{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""That of Qwen2-VL-2B-Instruct, without the option to number pictures."""
+
+
+def qwen(folder: Path, windows: bool) -> None:
+    marks = [f"<|{name}|>" for name in ("im_start", "im_end", "vision_start", "vision_end")]
+    words = Words(*marks, "<|image_pad|>", "<|video_pad|>")
+    words.eos = words.id("<|im_end|>")
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    kinds = {
+        False: ("Qwen2VLConfig", "Qwen2VLTextConfig", "Qwen2VLForConditionalGeneration"),
+        True: ("Qwen2_5_VLConfig", "Qwen2_5_VLTextConfig", "Qwen2_5_VLForConditionalGeneration"),
+    }
+    config_class, text_class, model_class = (getattr(transformers, name) for name in kinds[windows])
+    # The width of the tower is called embed_dim in one and hidden_size in the other.
+    tower = {"embed_dim": 32, "hidden_size": TEXT["hidden_size"], "mlp_ratio": 2}
+    if windows:
+        tower = {
+            "hidden_size": 32,
+            "out_hidden_size": TEXT["hidden_size"],
+            "intermediate_size": 48,
+            "window_size": 16,
+            "fullatt_block_indexes": [1, 2],
+        }
+    config = config_class(
+        vision_config={**tower, "depth": 4, "num_heads": 2, "patch_size": 4},
+        text_config=words.text(text_class, rope_parameters=rope).to_dict(),
+        image_token_id=words.id("<|image_pad|>"),
+        video_token_id=words.id("<|video_pad|>"),
+        vision_start_token_id=words.id("<|vision_start|>"),
+        vision_end_token_id=words.id("<|vision_end|>"),
+    )
+    config.vision_config.initializer_range = 0.2
+    image = transformers.Qwen2VLImageProcessorPil(
+        patch_size=4, size={"shortest_edge": 8 * 64, "longest_edge": 48 * 64}
+    )
+    save(folder, model_class(config), words, image, chat=QWEN_TEMPLATE)
+    # As on the hub, the end of a turn or of the text ends an answer.
+    eos = [words.eos, words.id("<|im_start|>")]
+    transformers.GenerationConfig(eos_token_id=eos).save_pretrained(folder)
+
+
 MODELS: dict[str, Callable[[Path], None]] = {
     "llava_next": llava_next,
     "video_llava": video_llava,
@@ -183,6 +234,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "internvl": internvl,
     "internvl-6b": lambda folder: internvl(folder, "rms_norm"),
     "llava_next-mistral": lambda folder: llava_next(folder, "MistralConfig"),
+    "qwen2_vl": lambda folder: qwen(folder, windows=False),
+    "qwen2_5_vl": lambda folder: qwen(folder, windows=True),
 }
 
 

@@ -259,7 +259,7 @@ VALID: dict[str, Any] = {
             "cuda": None,
             "topk": "plugin",
             "plugin": "1",
-            "limits": {"tokens": 600, "images": 1, "counts": [16]},
+            "limits": {"tokens": 600, "images": 1, "counts": [16], "image_tokens": 64},
             "engines": [
                 {
                     "graph": "vision",

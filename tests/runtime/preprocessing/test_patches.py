@@ -104,7 +104,8 @@ def test_equals_hugging_face(change: dict[str, Any], size: tuple[int, int]) -> N
     medium = read(config)(image)
     pixels, grid = processed(config, [image])
     assert medium.pixels.dtype == np.float32
-    np.testing.assert_array_equal(medium.pixels[0], pixels)
+    np.testing.assert_array_equal(medium.pixels[0].reshape(pixels.shape), pixels)
+    assert medium.pixels.shape[1:3] == (medium.grid[0] * medium.grid[1], 4)
     assert [1, 2 * medium.grid[0], 2 * medium.grid[1]] == grid[0].tolist()
     assert medium.order.tolist() == list(range(medium.grid[0] * medium.grid[1]))
     assert medium.boxes.tolist() == [[0, 0, *size]]
@@ -126,14 +127,14 @@ def test_places_and_windows_are_the_towers(size: tuple[int, int]) -> None:
     grid = torch.tensor([[1, 2 * medium.grid[0], 2 * medium.grid[1]]])
     places = medium.inputs["patch_positions"]
     assert places.dtype == np.int64
-    assert places.tolist() == get_vision_position_ids(grid, 2).tolist()
+    assert places.reshape(-1, 2).tolist() == get_vision_position_ids(grid, 2).tolist()
     index, ends = get_vision_window_index(grid, 2, 112, 14)
     # The tower permutes tokens of four patches, and attends between ends.
     permuted = (4 * index[:, None] + torch.arange(4)).reshape(-1).numpy()
     expected = np.empty(len(permuted), np.int64)
     expected[permuted] = np.repeat(np.arange(len(ends) - 1), np.diff(ends.numpy()))
     assert medium.inputs["windows"].dtype == np.int64
-    assert medium.inputs["windows"].tolist() == expected.tolist()
+    assert np.repeat(medium.inputs["windows"], 4).tolist() == expected.tolist()
     assert "windows" not in read(model=MODEL2)(image).inputs
 
 
@@ -188,7 +189,7 @@ def test_frames_are_taken_in_pairs() -> None:
     medium = read().video(frames)
     pixels, _ = processed(CONFIG, frames)
     single = pixels.reshape(3, -1, 3, 2, 14, 14)
-    assert medium.pixels.shape == (2, single.shape[1], 3 * 2 * 14 * 14)
+    assert medium.pixels.shape == (2, single.shape[1] // 4, 4, 3 * 2 * 14 * 14)
     found = medium.pixels.reshape(2, -1, 3, 2, 14, 14)
     for group, place, frame in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 2)):
         np.testing.assert_array_equal(found[group, :, :, place], single[frame, :, :, place])

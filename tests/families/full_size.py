@@ -1,0 +1,80 @@
+"""Graphs of full-size models from their configuration alone: no weights, and no memory for them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vtp.export.attention import use_traced_attention
+from vtp.export.checkpoint import Checkpoint
+from vtp.export.families import make_family
+from vtp.export.graphs import GraphMaker
+from vtp.export.recipe import make_recipe
+from vtp.export.targets import make_target
+from vtp.export.weights import WeightFile
+
+
+def write_graphs(
+    config: Any, folder: Path, target: str, parameters: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """The vision graphs of FasterVLM and the language graph over all layers, in float16.
+
+    Their weights lie in a file of holes: it has the right size and takes no room on disk.
+    """
+    family = make_family(config.model_type)
+    with FakeTensorMode():
+        torch.set_default_dtype(torch.float16)
+        try:
+            model: Any = family.make(config).eval()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        use_traced_attention(model)
+        vision, language = family.vision(model), family.language(model)
+        _write_holes(folder / "model.safetensors", model)
+        checkpoint = Checkpoint(folder, family.canonical_name)
+        weights = WeightFile("float16")
+        maker = GraphMaker(family, model, checkpoint, weights)
+        recipe = make_recipe(None, parameters or {}).for_tower(vision.has_cls)
+        plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
+        lowered = make_target(target)
+        width = language.config.hidden_size
+        graphs = [
+            maker.vision(parts, recipe.vision, width, lowered, name)
+            for name, parts in (("vision", vision), ("video", family.video(model)))
+            if parts is not None
+        ]
+        graphs.append(maker.language(language, plan.stages[0], 0, None, plan.gapless(0), lowered))
+    paths = []
+    for graph in graphs:
+        weights.place_initializers(graph.model, graph.weights)
+        paths.append(folder / f"{graph.name}.onnx")
+        ir.save(graph.model, paths[-1])
+    with (folder / weights.file_name).open("wb") as file:
+        file.write(weights.header())
+        file.truncate(weights.nbytes())
+    return paths
+
+
+def _write_holes(path: Path, model: torch.nn.Module) -> None:
+    """A checkpoint of zeros with the model's tensors, each once."""
+    entries: dict[str, Any] = {}
+    end = 0
+    for name, tensor in model.named_parameters():
+        size = tensor.numel() * 2
+        entries[name] = {
+            "dtype": "F16",
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + size],
+        }
+        end += size
+    header = json.dumps(entries).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + end)
