@@ -19,15 +19,17 @@ from .. import __version__
 from ..errors import (
     KeepOutOfRange,
     ModelNotSupported,
-    OptionInvalid,
     ParityFailed,
     VerifyFailed,
 )
+from ..runtime.bundle import Bundle
+from ..runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from ..runtime.images import DEFAULT_MAX_PIXELS
 from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
-    DTYPES,
     FILE_NAME,
     SCHEMA,
+    Deviation,
     FileRecord,
     GenerationDefaults,
     Golden,
@@ -37,17 +39,20 @@ from ..runtime.manifest import (
     Manifest,
     ModelRecord,
     TensorSpec,
+    WeightsRecord,
 )
-from ..runtime.pipeline import load
+from ..runtime.pipeline import Pipeline, load
 from ..runtime.plan import Plan
 from ..runtime.text import Text
-from ..runtime.verify import replay
+from ..runtime.verify import compare, replay
 from .attention import use_traced_attention
 from .checkpoint import Checkpoint
 from .families.base import LanguageParts, VisionParts
 from .graphs import GraphMaker, TracedGraph
 from .model_folder import ModelFolder
 from .output import replace_folder
+from .precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
+from .quantize import dequantize, quantize
 from .recipe import Recipe, make_recipe
 from .reference import (
     PROMPT,
@@ -58,16 +63,20 @@ from .reference import (
     load_torch_model,
     plain_reference,
     sample_image,
+    use_weights,
 )
 from .scores import score_class
 from .source import find_model
 from .staged_reference import StagedReference, emitted
-from .targets import DEFAULT_TARGETS, check_targets, make_target
-from .weights import WeightFile
+from .targets import make_target
+from .weights import WeightFile, numpy_type
 
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest accepted difference from PyTorch in float32, relative to the largest magnitude of a
 tensor, by the type of the weights."""
+WHOLE_NUMBERS_TOLERANCE = 1e-1
+"""The same where an engine rounds activations to 8 bits to multiply them with quantized weights. The
+export holds the graphs to ``TOLERANCES`` too, multiplied in float32."""
 
 
 class Progress:
@@ -100,8 +109,16 @@ class ExportOptions:
     dtype: str = "float32"
     """Type of weights, KV cache and most of the arithmetic: a key of ``DTYPES``; norms, softmax and
     scores are float32 always, and so is what goes from graph to graph."""
-    targets: tuple[str, ...] = DEFAULT_TARGETS
-    """Flavours of graph, keys of ``targets.TARGETS``."""
+    weights: str | None = None
+    """``int4`` or ``int8``: the matrices of the decoder and of its head in so many bits, all else in
+    ``dtype``; None: no fewer bits."""
+    block: int = DEFAULT_BLOCK
+    """Quantized weights that share a scale: one of ``manifest.BLOCKS``."""
+    symmetric: bool = True
+    """Quantized weights have no zero points; TensorRT takes no others."""
+    targets: tuple[str, ...] | None = None
+    """Flavours of graph, keys of ``targets.TARGETS``; None takes ``DEFAULT_TARGETS``, of those the ones
+    that have the ``dtype``."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -125,14 +142,15 @@ def export_model(
     progress = progress or Progress()
     recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
     _check_keeps(options)
-    if options.dtype not in DTYPES:
-        raise OptionInvalid("dtype", options.dtype, f"one of {list(DTYPES)}")
-    check_targets(options.targets)
+    targets = chosen_targets(options.targets, options.dtype)
+    quantized = quantized_weights(options.weights, options.block, options.symmetric, targets)
+    options = replace(options, targets=targets)
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")
         source = find_model(model, options.revision)
         opened = ModelFolder(source.folder)
-        return _Export(opened, source.id, source.revision, recipe, options, folder, progress).run()
+        origin = ModelRecord(id=source.id, revision=source.revision, family=opened.family.name)
+        return _Export(opened, origin, recipe, options, quantized, folder, progress).run()
 
 
 def _check_keeps(options: ExportOptions) -> None:
@@ -150,17 +168,18 @@ class _Export:
     def __init__(
         self,
         opened: ModelFolder,
-        model_id: str,
-        revision: str | None,
+        model: ModelRecord,
         recipe: Recipe,
         options: ExportOptions,
+        quantized: WeightsRecord | None,
         folder: Path,
         progress: Progress,
     ) -> None:
         self.opened = opened
-        self.model = ModelRecord(id=model_id, revision=revision, family=opened.family.name)
+        self.model = model
         self.recipe = recipe
         self.options = options
+        self.quantized = quantized
         self.generation = GenerationDefaults(**opened.generation())
         self.folder = folder
         self.progress = progress
@@ -178,10 +197,10 @@ class _Export:
                 vision, len(language.layers), self.options.keep, self.options.average
             )
             self._check_size(vision)
-            maker = GraphMaker(family, model, self.checkpoint, self.weights)
+            maker = GraphMaker(family, model, self.checkpoint, self.weights, self.quantized)
             graphs = [
                 (name, graph)
-                for name in self.options.targets
+                for name in self.options.targets or ()
                 for graph in self._trace(maker, vision, language, plan, name)
             ]
         embedding = family.embedding_name()
@@ -189,7 +208,7 @@ class _Export:
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        record = _language_record(language, embedding, self.options.dtype)
+        record = _language_record(language, embedding, self.options.dtype, self.quantized)
         golden, files = self._golden(plan, record)
         manifest = Manifest(
             schema=SCHEMA,
@@ -293,11 +312,13 @@ class _Export:
         plain = plain_reference(model, sample)
         exact = replace(language, dtype="float32")
         staged = StagedReference(self.opened.family, model, self.recipe, plan, exact)
-        cases: list[Reference] = []
-        for done, keep in enumerate(keeps):
-            self.progress.fraction(done, len(keeps))
-            cases.append(staged.run(sample, keep))
+        cases = self._run_cases(staged, sample, keeps)
         check_unpruned(cases[0], plain, TOLERANCES["float32"])
+        rounding: tuple[Deviation, ...] = ()
+        if self.quantized is not None:
+            self._quantize_reference(model, self.quantized)
+            checkpoint, cases = cases, self._run_cases(staged, sample, keeps)
+            rounding = tuple(map(_rounding, checkpoint, cases))
         tensors = self.folder / "golden.safetensors"
         save_file(dict(golden_tensors(cases)), tensors)
         tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
@@ -305,20 +326,46 @@ class _Export:
             image="golden.png",
             prompt=PROMPT,
             tensors="golden.safetensors",
-            tolerance=TOLERANCES[self.options.dtype],
+            tolerance=max(self._exact_tolerance, WHOLE_NUMBERS_TOLERANCE * bool(self.quantized)),
             cases=tuple(GoldenCase(keep=case.keep, tokens=case.tokens) for case in cases),
             measured=(),
+            rounding=rounding,
         )
         return golden, [self._file("golden.png"), self._file("golden.safetensors")]
+
+    @property
+    def _exact_tolerance(self) -> float:
+        return TOLERANCES[self.options.dtype]
+
+    def _run_cases(
+        self, staged: StagedReference, sample: Sample, keeps: list[tuple[Keep, ...]]
+    ) -> list[Reference]:
+        cases: list[Reference] = []
+        for done, keep in enumerate(keeps):
+            self.progress.fraction(done, len(keeps))
+            cases.append(staged.run(sample, keep))
+        return cases
+
+    def _quantize_reference(self, model: Any, how: WeightsRecord) -> None:
+        """Give PyTorch the weights that the graphs have."""
+        dtype = numpy_type(self.options.dtype)
+        use_weights(
+            model,
+            self.weights.quantized_sources(),
+            self.opened.family.canonical_name,
+            lambda weight: dequantize(quantize(weight, how, dtype), how),
+        )
 
     def _check(self, manifest: Manifest) -> Manifest:
         """Replay the golden sample on every target, and note what was measured."""
         path = self.folder / FILE_NAME
         path.write_text(manifest.to_json(), encoding="utf-8")
         measured = []
-        for target in self.options.targets:
+        for target in self.options.targets or ():
             self.progress.step(f"checking target {target} against PyTorch")
             try:
+                if self.quantized is not None:
+                    self._check_exactly(target)
                 measured += replay(load(self.folder, "cpu", target=target))
             except VerifyFailed as error:
                 raise ParityFailed(error.graph, error.measured, error.tolerance) from error
@@ -326,9 +373,21 @@ class _Export:
         path.write_text(manifest.to_json(), encoding="utf-8")
         return manifest
 
+    def _check_exactly(self, target: str) -> None:
+        """Replay with quantized weights multiplied in float32: shows what rounding would hide."""
+        engine = OnnxRuntimeCpu(exact=True)
+        pipeline = Pipeline(Bundle(self.folder), engine, None, target, DEFAULT_MAX_PIXELS, False)
+        replay(pipeline, self._exact_tolerance)
+
     def _file(self, name: str) -> FileRecord:
         data = (self.folder / name).read_bytes()
         return FileRecord(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _rounding(checkpoint: Reference, quantized: Reference) -> Deviation:
+    """How far the first logits of a case moved when the weights were quantized."""
+    want, got = checkpoint.logits[0], quantized.logits[0]
+    return compare("language", "pytorch", quantized.keep, "logits[0]", want, got)
 
 
 @contextmanager
@@ -346,7 +405,9 @@ def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:
     return replace(manifest, golden=replace(manifest.golden, measured=tuple(measured)))
 
 
-def _language_record(language: LanguageParts, embedding: str, dtype: str) -> LanguageRecord:
+def _language_record(
+    language: LanguageParts, embedding: str, dtype: str, weights: WeightsRecord | None
+) -> LanguageRecord:
     config = language.config
     return LanguageRecord(
         layers=len(language.layers),
@@ -359,6 +420,7 @@ def _language_record(language: LanguageParts, embedding: str, dtype: str) -> Lan
         context=language.context,
         embedding=embedding,
         dtype=dtype,
+        weights=weights,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,28 @@ def load_torch_model(config: Any, folder: Path) -> Any:
         use_safetensors=True,
         trust_remote_code=False,
     ).eval()
+
+
+def use_weights(
+    model: Any,
+    names: Collection[str],
+    canonical_name: Callable[[str], str],
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Put other weights into linear layers, in place; an embedding table that a head shares stays.
+
+    Args:
+        model: from ``load_torch_model``.
+        names: canonical names of the matrices.
+        canonical_name: maps a name in the model to it.
+        change: from a matrix ``(out, in)`` float32 to the one to put in its place.
+    """
+    named = model.named_parameters(remove_duplicate=False)
+    chosen = {id(tensor) for key, tensor in named if canonical_name(key) in names}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and id(module.weight) in chosen:
+            changed = torch.from_numpy(change(module.weight.detach().numpy()))
+            module.weight = torch.nn.Parameter(changed, requires_grad=False)
 
 
 @torch.no_grad()

@@ -15,6 +15,10 @@ SCHEMA = 3
 FILE_NAME = "manifest.json"
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
+BITS = (4, 8)
+"""Sizes of quantized weights."""
+BLOCKS = (16, 32, 64, 128, 256)
+"""Lengths of a block of quantized weights; ONNX Runtime takes powers of two from 16 on."""
 # Far above any model; keeps a manifest that lies from filling the memory.
 _LIMITS = {
     "layers": 2**10,
@@ -76,6 +80,31 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsRecord:
+    """How the matrices of the decoder and of its head are quantized."""
+
+    bits: int
+    """4 or 8."""
+    block: int
+    """Weights of one output, side by side along the input, that share a scale: one of ``BLOCKS``."""
+    symmetric: bool
+    """Without zero points."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("bits", BITS), ("block", BLOCKS)):
+            if getattr(self, name) not in allowed:
+                raise ManifestInvalid(
+                    f"manifest.language.weights.{name}",
+                    f"{getattr(self, name)} is not in {list(allowed)}",
+                )
+
+    def show(self) -> str:
+        """``int4, symmetric, blocks of 32``."""
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        return f"int{self.bits}, {kind}, blocks of {self.block}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageRecord:
     """Sizes of the decoder."""
 
@@ -93,6 +122,8 @@ class LanguageRecord:
     """Name in the weight file of the embedding table ``(vocab, width)``."""
     dtype: str = "float32"
     """Type of the weights and of the KV cache: one of ``DTYPES``."""
+    weights: WeightsRecord | None = None
+    """How the matrices are quantized; None: they are of ``dtype``, as everything else."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -159,6 +190,9 @@ class Golden:
     """Largest difference accepted, relative to the largest magnitude in the tensor."""
     cases: tuple[GoldenCase, ...]
     measured: tuple[Deviation, ...]
+    rounding: tuple[Deviation, ...] = ()
+    """With quantized weights, how far PyTorch with those is from PyTorch with the checkpoint's: the
+    first logits of each case. ``measured`` is against PyTorch with the quantized ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,17 +16,21 @@ from .splice import splice
 from .tensorfile import TensorFile
 
 
-def replay(pipeline: Pipeline) -> list[Deviation]:
+def replay(pipeline: Pipeline, tolerance: float | None = None) -> list[Deviation]:
     """Run every golden case and compare with what PyTorch computed at export.
 
     The language graph gets PyTorch's image embeddings, not those of the vision graph, so that the
     graph that deviates is the graph that is named.
 
+    Args:
+        pipeline: the bundle, loaded.
+        tolerance: in place of the bundle's own.
+
     Raises:
         VerifyFailed: naming the first graph beyond the tolerance.
         BundleError: the golden files are broken.
     """
-    return _Replay(pipeline).run()
+    return _Replay(pipeline, tolerance).run()
 
 
 def stand_in_scores(tokens: int) -> np.ndarray:
@@ -37,9 +41,10 @@ def stand_in_scores(tokens: int) -> np.ndarray:
 
 
 class _Replay:
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, tolerance: float | None) -> None:
         self.pipeline = pipeline
         self.golden = pipeline.bundle.manifest.golden
+        self.tolerance = self.golden.tolerance if tolerance is None else tolerance
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
 
@@ -150,7 +155,7 @@ class _Replay:
     ) -> None:
         deviation = compare(graph, self.pipeline.target, case.keep, output, want, got)
         self.deviations.append(deviation)
-        limit = self.golden.tolerance * max(float(np.abs(want).max()), 1e-6)
+        limit = self.tolerance * max(float(np.abs(want).max()), 1e-6)
         if not deviation.max_abs <= limit:
             measured = (
                 f"{output} at keep {show_keeps(case.keep)} differs by up to "
@@ -168,7 +173,7 @@ class _Replay:
         cut = scores[want].min(initial=np.inf)
         strangers = np.setxor1d(want, got)
         gap = float(np.abs(scores[strangers] - cut).max()) if len(strangers) else 0.0
-        if gap > self.golden.tolerance * float(np.abs(scores).max()) or len(got) != len(want):
+        if gap > self.tolerance * float(np.abs(scores).max()) or len(got) != len(want):
             raise VerifyFailed(
                 self._where(graph),
                 self.pipeline.engine.name,
@@ -183,7 +188,7 @@ class _Replay:
         if chosen == token:
             return
         gap = float(want[token] - want[chosen])
-        if gap > 2 * self.golden.tolerance * float(np.abs(want).max()):
+        if gap > 2 * self.tolerance * float(np.abs(want).max()):
             raise VerifyFailed(
                 self._where(graph),
                 self.pipeline.engine.name,
