@@ -75,17 +75,17 @@ _PACKAGES = (
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16"]),
+    type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Type of weights and KV cache; float16 halves both. Norms, softmax and scores stay "
-    "float32.",
+    help="Type of weights and KV cache; float16 and bfloat16 halve both (bfloat16 for "
+    "TensorRT only). Norms, softmax and scores stay float32.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["int4", "int8"]),
-    help="Matrices of the decoder and of its head in 4 or 8 bits, in blocks that share a scale; all "
-    "else stays in --dtype.",
+    help="Matrices of the decoder and of its head in 4 or 8 bits, in blocks that share a scale; "
+    "all else stays in --dtype.",
 )
 @click.option(
     "--block",

@@ -1,8 +1,8 @@
 """Weights of few bits: round to nearest, block by block along the input of a linear layer.
 
-A matrix ``(out, in)`` becomes whole numbers, one scale for each block of ``block`` inputs of an output
-and, where it is not symmetric, one zero point: ``weight = scale * (number - zero)``. What is stored is
-what ONNX's block-wise ``DequantizeLinear`` (operator set 21, axis 0) reads::
+A matrix ``(out, in)`` becomes whole numbers, one scale for each block of ``block`` inputs of an
+output and, where it is not symmetric, one zero point: ``weight = scale * (number - zero)``. What is
+stored is what ONNX's block-wise ``DequantizeLinear`` (operator set 21, axis 0) reads::
 
     values (in, out)            int4 or int8; not symmetric: uint4 or uint8
     scales (in / block, out)    the type of the other weights
@@ -21,7 +21,7 @@ from ..errors import NotQuantizable
 from ..runtime.manifest import WeightsRecord
 
 _CHUNK = 1 << 22
-"""Numbers that are quantized at a time, so that one matrix does not need several times its memory."""
+"""Numbers quantized at a time, so that one matrix does not need several times its memory."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Quantized:
 def quantize(weight: np.ndarray, how: WeightsRecord, dtype: np.dtype) -> Quantized:
     """Round a matrix ``(out, in)`` to the nearest numbers of each block.
 
-    Symmetric: the scale is the smallest by which both ends of the block fit into ``-2^(bits-1) ..
-    2^(bits-1) - 1``. Not symmetric: the range of the block, made to hold 0, is spread over ``0 .. 2^bits
-    - 1``. Scales are rounded to ``dtype`` first, so that the numbers fit the scale that is stored.
+    Symmetric: the scale is the smallest by which both ends of the block fit into
+    ``-2^(bits-1) .. 2^(bits-1) - 1``. Not symmetric: the range of the block, made to hold 0, is
+    spread over ``0 .. 2^bits - 1``. Scales are rounded to ``dtype`` first, so that the numbers fit
+    the scale that is stored.
 
     Args:
         weight: float32; see ``check_shape``.
@@ -59,7 +60,9 @@ def quantize(weight: np.ndarray, how: WeightsRecord, dtype: np.dtype) -> Quantiz
     for first in range(0, outputs, step):
         rows = slice(first, min(first + step, outputs))
         packed = slice(rows.start * how.bits // 8, rows.stop * how.bits // 8)
-        blocks = weight[rows].astype(np.float32, copy=False).reshape(-1, inputs // how.block, how.block)
+        blocks = (
+            weight[rows].astype(np.float32, copy=False).reshape(-1, inputs // how.block, how.block)
+        )
         numbers, scale, zero = _round(blocks, how, dtype)
         values[:, packed] = _packed(numbers.reshape(-1, inputs).T, how.bits)
         scales[:, rows] = scale.T

@@ -66,14 +66,14 @@ class Reference:
     """``(tokens,)`` float32: of a guide, the attention that each image token received."""
 
 
-def load_torch_model(config: Any, folder: Path) -> Any:
-    """The Hugging Face model with its weights, float32, attention unfused."""
+def load_torch_model(config: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The Hugging Face model with its weights, attention unfused."""
     from transformers import AutoModelForImageTextToText
 
     return AutoModelForImageTextToText.from_pretrained(
         folder,
         config=config,
-        dtype=torch.float32,
+        dtype=dtype,
         attn_implementation="eager",
         use_safetensors=True,
         trust_remote_code=False,
@@ -110,7 +110,7 @@ def plain_reference(model: Any, sample: Sample) -> Reference:
         model: from ``load_torch_model``.
         sample: what is asked.
     """
-    pixels = torch.from_numpy(sample.pixel_values)
+    pixels = torch.from_numpy(sample.pixel_values).to(model.dtype)
     embeds = model.get_image_features(pixel_values=pixels).pooler_output[0][None]
     place = sample.prompt.index(sample.image_token)
     table = model.get_input_embeddings()
@@ -119,7 +119,7 @@ def plain_reference(model: Any, sample: Sample) -> Reference:
     inputs = torch.cat((table(before), embeds, table(after)), dim=1)
     logits, tokens = _greedy(model, inputs)
     kept = np.arange(embeds.shape[1])[None]
-    return Reference((), None, kept, embeds.numpy(), logits, tokens)
+    return Reference((), None, kept, embeds.float().numpy(), logits, tokens)
 
 
 def check_unpruned(staged: Reference, plain: Reference, tolerance: float) -> None:
@@ -151,7 +151,7 @@ def _greedy(model: Any, inputs: torch.Tensor) -> tuple[np.ndarray, tuple[int, ..
         rows.append(model.lm_head(out.last_hidden_state[:, -1])[0])
         tokens.append(int(rows[-1].argmax()))
         inputs = model.get_input_embeddings()(torch.tensor([tokens[-1:]]))
-    return torch.stack(rows).numpy(), tuple(tokens)
+    return torch.stack(rows).float().numpy(), tuple(tokens)
 
 
 def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:

@@ -84,9 +84,7 @@ class WeightFile:
         )
         return name
 
-    def quantized(
-        self, source: str, shape: tuple[int, int], how: WeightsRecord
-    ) -> dict[str, str]:
+    def quantized(self, source: str, shape: tuple[int, int], how: WeightsRecord) -> dict[str, str]:
         """Ask for a checkpoint matrix in few bits.
 
         Args:
@@ -203,7 +201,7 @@ class WeightFile:
             file.write(header)
             digest.update(header)
             for item, _ in self.layout().values():
-                data = memoryview(self._array(item, checkpoint)).cast("B")
+                data = memoryview(self._array(item, checkpoint).reshape(-1).view(np.uint8))
                 file.write(data)
                 digest.update(data)
                 written += len(data)
@@ -222,7 +220,6 @@ class WeightFile:
         with np.errstate(over="ignore"):
             array = array.astype(numpy_type(item.dtype), copy=False)
         return np.ascontiguousarray(array.reshape(item.shape))
-
 
     def _quantize(self, source: str, checkpoint: Checkpoint) -> Quantized:
         """A matrix in few bits; the latest is kept for its other parts."""

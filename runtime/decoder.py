@@ -13,6 +13,7 @@ from .engines.base import Buffer, Engine, Graph
 from .layout import Layout, Prompt
 from .manifest import LanguageRecord
 from .plan import Drop, Plan, recycled
+from .tensorfile import float32_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Decoder:
             BundleCorrupted: an id that the model does not have.
         """
         try:
-            rows: np.ndarray = np.asarray(self._table[tokens], dtype=np.float32)
+            rows = float32_of(self._table[tokens])
         except IndexError:
             raise BundleCorrupted(
                 "tokenizer.json",

@@ -86,7 +86,7 @@ class WeightsRecord:
     bits: int
     """4 or 8."""
     block: int
-    """Weights of one output, side by side along the input, that share a scale: one of ``BLOCKS``."""
+    """Weights of one output, side by side along the input, that share a scale: of ``BLOCKS``."""
     symmetric: bool
     """Without zero points."""
 
@@ -191,8 +191,9 @@ class Golden:
     cases: tuple[GoldenCase, ...]
     measured: tuple[Deviation, ...]
     rounding: tuple[Deviation, ...] = ()
-    """With quantized weights, how far PyTorch with those is from PyTorch with the checkpoint's: the
-    first logits of each case. ``measured`` is against PyTorch with the quantized ones."""
+    """What the precision costs in PyTorch itself, where ``measured`` does not hold it: the first
+    logits of each case with quantized weights (``measured`` is against PyTorch with those), and of
+    the model as a whole in bfloat16, which no processor here computes in, without pruning."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Matrices of linear layers -> ``DequantizeLinear`` of numbers of few bits.
 
-The one form that every target takes: TensorRT reads the numbers as they are, ONNX Runtime fuses each
-pair of ``DequantizeLinear`` and ``MatMul`` to its matrix product of 4 or 8 bits.
+The one form that every target takes: TensorRT reads the numbers as they are, ONNX Runtime fuses
+each pair of ``DequantizeLinear`` and ``MatMul`` to its matrix product of 4 or 8 bits.
 """
 
 from __future__ import annotations

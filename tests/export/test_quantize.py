@@ -143,7 +143,7 @@ def quantized_reference(folder: Path, how: WeightsRecord) -> HuggingFace:
     model = reference.model
     table = model.get_input_embeddings().weight
     for name, module in model.named_modules():
-        chosen = name.endswith(LINEAR) and "language_model" in name or name == "lm_head"
+        chosen = (name.endswith(LINEAR) and "language_model" in name) or name == "lm_head"
         if chosen and isinstance(module, torch.nn.Linear):
             rounded = by_definition(module.weight.detach().numpy(), how)
             module.weight = torch.nn.Parameter(torch.from_numpy(rounded))
@@ -157,8 +157,14 @@ def exact(bundle: Path, target: str) -> Pipeline:
     return Pipeline(Bundle(bundle), engine, None, target, DEFAULT_MAX_PIXELS, True)
 
 
-@pytest.mark.parametrize("model", ["grouped-query", "tied-head", "qwen2"])
-@pytest.mark.parametrize(("bits", "symmetric"), WAYS)
+@pytest.mark.parametrize(
+    ("model", "bits", "symmetric"),
+    [
+        *(("grouped-query", bits, symmetric) for bits, symmetric in WAYS),
+        ("tied-head", 4, True),
+        ("qwen2", 8, True),
+    ],
+)
 def test_answers_are_those_of_transformers_with_rounded_weights(
     llava: Callable[[str], Path],
     exported: Callable[..., Path],
@@ -180,8 +186,7 @@ def test_answers_are_those_of_transformers_with_rounded_weights(
         assert list(few.tokens) == reference.fastervlm([picture(1)], QUESTION, 36)[0]
 
 
-@pytest.mark.parametrize("weights", ["int4", "int8"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("weights", "dtype"), [("int4", "float16"), ("int8", "float32")])
 def test_onnx_runtime_fuses_every_matrix(
     exported: Callable[..., Path], weights: str, dtype: str, tmp_path: Path
 ) -> None:

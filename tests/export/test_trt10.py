@@ -1,8 +1,8 @@
 """Target ``trt10`` uses only what the ONNX parser of TensorRT 10.1 lists as supported.
 
 The list is that of the parser's own documentation (onnx-tensorrt 10.1-GA, docs/operators.md):
-operator sets up to 20. That parser refuses no newer one, and reads ``DequantizeLinear`` of blocks, which
-set 21 brought: by the shape of its scales.
+operator sets up to 20. That parser refuses no newer one, and reads ``DequantizeLinear`` of blocks,
+which set 21 brought, by the shape of its scales.
 """
 
 from __future__ import annotations
