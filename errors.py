@@ -23,6 +23,8 @@
     │   ├── GraphNotLowered         (RuntimeError)
     │   ├── DiskFull                (OSError)
     │   ├── WeightsNotCopied        (ArithmeticError)
+    │   ├── NotQuantizable          (ValueError)
+    │   ├── TargetLacksType         (ValueError)
     │   └── ParityFailed            (ArithmeticError)
     ├── BundleError
     │   ├── BundleNotFound          (FileNotFoundError)
@@ -338,6 +340,25 @@ class WeightsNotCopied(ExportError, ArithmeticError):
             f"{want:.6g}: it was copied wrongly, or the disk does not keep what is written; no "
             "bundle was written"
         )
+
+
+class NotQuantizable(ExportError, ValueError):
+    """A matrix that does not split into blocks, or its rows not into bytes."""
+
+    def __init__(self, name: str, shape: tuple[int, int], parts: str, axis: str) -> None:
+        count = shape[axis == "inputs"]
+        super().__init__(
+            f"{name} with {shape[0]} outputs of {shape[1]} inputs cannot be quantized: its {count} "
+            f"{axis} do not split into {parts}; "
+            + ("choose another --block" if axis == "inputs" else "choose --weights int8")
+        )
+
+
+class TargetLacksType(ExportError, ValueError):
+    """A type of weights that a target's engines do not take."""
+
+    def __init__(self, target: str, what: str, instead: str) -> None:
+        super().__init__(f"target {target} has no {what}: {instead}")
 
 
 class ParityFailed(ExportError, ArithmeticError):

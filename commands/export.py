@@ -77,11 +77,28 @@ _PACKAGES = (
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16"]),
+    type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Type of weights and KV cache; float16 halves both. Norms, softmax and scores stay "
-    "float32.",
+    help="Type of weights and KV cache; float16 and bfloat16 halve both (bfloat16 for "
+    "TensorRT only). Norms, softmax and scores stay float32.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["int4", "int8"]),
+    help="Matrices of the decoder and of its head in 4 or 8 bits, in blocks that share a scale; "
+    "all else stays in --dtype.",
+)
+@click.option(
+    "--block",
+    type=click.Choice(["16", "32", "64", "128", "256"]),
+    help="With --weights: numbers of a block.  [default: 32]",
+)
+@click.option(
+    "--symmetric/--asymmetric",
+    default=None,
+    help="With --weights: blocks without zero points, or with them (target ort only).  [default: "
+    "symmetric]",
 )
 @click.option(
     "--target",
@@ -120,6 +137,9 @@ def export(
     positions: str | None,
     seed: int | None,
     dtype: str,
+    weights: str | None,
+    block: str | None,
+    symmetric: bool | None,
     targets: tuple[str, ...],
     layout: str | None,
     check: str,
@@ -139,6 +159,7 @@ def export(
       vtp export ./my-llava --method none --out out/unpruned
       vtp export llava15 --method pyramiddrop --keep 0.5,0.25,0.125 --out out/pyramid
       vtp export llava15 --method fastv --set layer=3 --out out/fastv
+      vtp export llava15 --dtype float16 --weights int4 --out out/small
       vtp export llava15 --target ort --target trt10 --out out/for-jetpack-6
       vtp export llava15 --dtype float16 --check layers:2 --out out/half
       vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
@@ -149,11 +170,13 @@ def export(
         raise click.UsageError(
             f"--seed is a parameter of --method random, not of {method or 'fastervlm'}"
         )
+    if weights is None and (block, symmetric) != (None, None):
+        raise click.UsageError("--block and --symmetric/--asymmetric are options of --weights")
     given: dict[str, Any] = dict(_assignment(text) for text in parameters)
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}
     from ..export import ExportOptions, export_model
-    from ..export.targets import DEFAULT_TARGETS
+    from ..export.precision import DEFAULT_BLOCK
 
     options = ExportOptions(
         method=method,
@@ -163,7 +186,10 @@ def export(
         keep=keep,
         average=average,
         dtype=dtype,
-        targets=targets or DEFAULT_TARGETS,
+        weights=weights,
+        block=int(block or DEFAULT_BLOCK),
+        symmetric=symmetric is not False,
+        targets=targets or None,
         layout=layout,
         check=check,
         revision=revision,

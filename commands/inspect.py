@@ -69,6 +69,8 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "preprocessing": manifest.preprocessing.kind,
         "language layers": f"{language.layers}, {language.heads} heads, {language.kv_heads} KV",
         "context": f"{language.context} tokens",
+        "type": language.dtype,
+        "weights": _weights(bundle),
         "KV bytes per token": language.kv_bytes_per_token(),
         "KV bytes of an image": f"{costs.kv_bytes:,} (unpruned {full:,})",
         "FLOPs of an image": f"{costs.flops:.4g}: {FLOPS_FORMULA}",
@@ -79,7 +81,17 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "largest difference from PyTorch": max(
             (deviation.max_abs for deviation in manifest.golden.measured), default=None
         ),
+        "precision alone moves logits by": max(
+            (deviation.max_abs for deviation in manifest.golden.rounding), default=None
+        ),
     }
+
+
+def _weights(bundle: Bundle) -> str:
+    """``5,400,000 bytes; int4, symmetric, blocks of 32``."""
+    manifest = bundle.manifest
+    size, how = f"{manifest.weights.bytes:,} bytes", manifest.language.weights
+    return size if how is None else f"{size}; decoder and head {how.show()}"
 
 
 def _parameters(plan: Plan) -> str | None:

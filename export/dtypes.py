@@ -6,9 +6,9 @@ import numpy as np
 
 
 def numpy_type(name: str) -> np.dtype:
-    """The numpy type of a type of weights; numpy has no bfloat16 of its own."""
-    if name == "bfloat16":
+    """The numpy type of a type of weights; numpy has some of them not of its own."""
+    if name in ("bfloat16", "int4", "uint4"):
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(getattr(ml_dtypes, name))
     return np.dtype(name)

@@ -31,6 +31,8 @@ class EagerTarget:
 
     name: ClassVar[str] = "eager"
     opset: ClassVar[int] = 0
+    dtypes: ClassVar[tuple[str, ...]] = ("float32",)
+    zero_points: ClassVar[bool] = False
     appends: ClassVar[bool] = False
 
     def vision_attention(

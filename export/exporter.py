@@ -20,7 +20,6 @@ from .. import __version__
 from ..errors import (
     DiskFull,
     KeepOutOfRange,
-    OptionInvalid,
     ParityFailed,
     VerifyFailed,
 )
@@ -28,9 +27,9 @@ from ..runtime.bundle import Bundle
 from ..runtime.keep import Keep, Keeps, check_keep
 from ..runtime.manifest import (
     CHECK,
-    DTYPES,
     FILE_NAME,
     SCHEMA,
+    Deviation,
     FileRecord,
     GenerationDefaults,
     GraphRecord,
@@ -38,6 +37,7 @@ from ..runtime.manifest import (
     Manifest,
     ModelRecord,
     TensorSpec,
+    WeightsRecord,
 )
 from ..runtime.plan import Plan
 from ..runtime.verify import verify_bundle
@@ -52,14 +52,16 @@ from .graphs import GraphMaker, TracedGraph
 from .memory import give_back
 from .model_folder import ModelFolder
 from .output import replace_folder
+from .precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
 from .recipe import Recipe, make_recipe
 from .reference import sample_image
 from .sample_check import check_samples
 from .scores import score_class
 from .source import find_model
 from .staged_reference import emitted
-from .targets import DEFAULT_TARGETS, check_targets, make_target
+from .targets import make_target
 from .weights import WeightFile
+from .widened import widened_copy
 
 
 class Progress:
@@ -92,8 +94,16 @@ class ExportOptions:
     dtype: str = "float32"
     """Type of weights, KV cache and most of the arithmetic: a key of ``DTYPES``; norms, softmax and
     scores are float32 always, and so is what goes from graph to graph."""
-    targets: tuple[str, ...] = DEFAULT_TARGETS
-    """Flavours of graph, keys of ``targets.TARGETS``."""
+    weights: str | None = None
+    """``int4`` or ``int8``: the matrices of the decoder and of its head in so many bits, all else
+    in ``dtype``; None: no fewer bits."""
+    block: int = DEFAULT_BLOCK
+    """Quantized weights that share a scale: one of ``manifest.BLOCKS``."""
+    symmetric: bool = True
+    """Quantized weights have no zero points; TensorRT takes no others."""
+    targets: tuple[str, ...] | None = None
+    """Flavours of graph, keys of ``targets.TARGETS``; None takes ``DEFAULT_TARGETS``, of those the
+    ones that have the ``dtype``."""
     layout: str | None = None
     """Of models that read tiles of an image: how they lie in the prompt, ``unpad`` (the library's,
     the default) or ``spatial`` (as in FasterVLM's published code)."""
@@ -123,14 +133,15 @@ def export_model(
     progress = progress or Progress()
     recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
     _check_keeps(options)
-    if options.dtype not in DTYPES:
-        raise OptionInvalid("dtype", options.dtype, f"one of {list(DTYPES)}")
-    check_targets(options.targets)
+    targets = chosen_targets(options.targets, options.dtype)
+    quantized = quantized_weights(options.weights, options.block, options.symmetric, targets)
+    options = replace(options, targets=targets)
     with replace_folder(Path(out), options.force) as folder:
         progress.step("reading the model")
         source = find_model(model, options.revision)
         opened = ModelFolder(source.folder, options.layout)
-        return _Export(opened, source.id, source.revision, recipe, options, folder, progress).run()
+        origin = ModelRecord(id=source.id, revision=source.revision, family=opened.family.name)
+        return _Export(opened, origin, recipe, options, quantized, folder, progress).run()
 
 
 def _check_keeps(options: ExportOptions) -> None:
@@ -148,17 +159,19 @@ class _Export:
     def __init__(
         self,
         opened: ModelFolder,
-        model_id: str,
-        revision: str | None,
+        model: ModelRecord,
         recipe: Recipe,
         options: ExportOptions,
+        quantized: WeightsRecord | None,
         folder: Path,
         progress: Progress,
     ) -> None:
         self.opened = opened
-        self.model = ModelRecord(id=model_id, revision=revision, family=opened.family.name)
+        self.model = model
         self.recipe = recipe
         self.options = options
+        self.targets = options.targets or ()
+        self.quantized = quantized
         self.generation = GenerationDefaults(**opened.generation())
         self.folder = folder
         self.progress = progress
@@ -187,12 +200,11 @@ class _Export:
             check_checkpoint(self.checkpoint, family, model, *parts)
             needed = {id(t): t.numel() for t in needed_tensors(family, model, *parts)}
             parameters = sum(needed.values())
-            check_room(self.folder, parameters * DTYPES[self.options.dtype])
             layers = checked_layers(self.options.check, plan, parameters)
-            maker = GraphMaker(family, model, self.checkpoint, self.weights)
+            maker = GraphMaker(family, model, self.checkpoint, self.weights, self.quantized)
             graphs = [
                 (name, graph)
-                for name in self.options.targets
+                for name in self.targets
                 for graph in self._trace(maker, (vision, of_video), language, plan, name)
             ]
         embedding = family.embedding_name()
@@ -203,9 +215,11 @@ class _Export:
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        record = _language_record(language, embedding, separator, self.options.dtype)
+        record = _language_record(
+            language, embedding, separator, self.options.dtype, self.quantized
+        )
         if layers is not None:
-            records += [self._write_check_graph(target, layers) for target in self.options.targets]
+            records += [self._write_check_graph(target, layers) for target in self.targets]
         self.progress.step("running PyTorch on the golden sample")
         golden = make_golden(
             self.opened,
@@ -214,6 +228,7 @@ class _Export:
             plan,
             record,
             layers,
+            self.weights if self.quantized is not None else None,
             self.folder,
             self.progress.fraction,
         )
@@ -325,18 +340,22 @@ class _Export:
         path = self.folder / FILE_NAME
         path.write_text(manifest.to_json(), encoding="utf-8")
         measured = []
-        for target in self.options.targets:
+        for target in self.targets:
             self.progress.step(f"checking target {target} against PyTorch")
             try:
-                # Its files were hashed as they were written.
-                measured += verify_bundle(Bundle(self.folder), "cpu", choice=target, verify=False)[
-                    1
-                ]
+                measured += self._replay(target)
             except VerifyFailed as error:
                 raise ParityFailed(error.graph, error.measured, error.tolerance) from error
         manifest = _with_measured(manifest, measured)
         path.write_text(manifest.to_json(), encoding="utf-8")
         return manifest
+
+    def _replay(self, target: str) -> list[Deviation]:
+        # Its files were hashed as they were written.
+        if self.options.dtype != "bfloat16":
+            return verify_bundle(Bundle(self.folder), "cpu", choice=target, verify=False)[1]
+        with widened_copy(self.folder) as copy:
+            return verify_bundle(Bundle(copy), "cpu", choice=target, verify=False)[1]
 
     def _file(self, name: str) -> FileRecord:
         data = (self.folder / name).read_bytes()
@@ -363,7 +382,11 @@ def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:
 
 
 def _language_record(
-    language: LanguageParts, embedding: str, separator: str | None, dtype: str
+    language: LanguageParts,
+    embedding: str,
+    separator: str | None,
+    dtype: str,
+    weights: WeightsRecord | None,
 ) -> LanguageRecord:
     config = language.config
     return LanguageRecord(
@@ -379,6 +402,7 @@ def _language_record(
         dtype=dtype,
         position_axes=language.position_axes,
         separator=separator,
+        weights=weights,
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from ..runtime.checked_layers import few_layers
 from ..runtime.keep import Keep
-from ..runtime.manifest import Golden, GoldenCase, LanguageRecord
+from ..runtime.manifest import Deviation, Golden, GoldenCase, LanguageRecord
 from ..runtime.plan import Plan
 from ..runtime.text import Text
-from ..runtime.verify import golden_media, golden_turn
+from ..runtime.verify import compare, golden_media, golden_turn
 from .checkpoint import Checkpoint
 from .model_folder import ModelFolder
 from .recipe import Recipe
@@ -28,9 +31,11 @@ from .reference import (
     load_torch_model,
     plain_reference,
     sample_image,
+    use_weights,
 )
 from .staged_reference import StagedReference
 from .streamed_model import embedding_table, first_layers
+from .weights import WeightFile
 
 IMAGE, TENSORS = "golden.png", "golden.safetensors"
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
@@ -47,6 +52,7 @@ def make_golden(
     plan: Plan,
     language: LanguageRecord,
     layers: int | None,
+    quantized: WeightFile | None,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> Golden:
@@ -59,6 +65,7 @@ def make_golden(
         plan: the plan.
         language: sizes of the decoder.
         layers: layers of the decoder that are run; None for the whole model.
+        quantized: rounds weights as the graphs have them, where they are of few bits.
         folder: the bundle, which holds the tokenizer.
         progress: told how many of how many cases are done.
 
@@ -90,15 +97,35 @@ def make_golden(
         table = embedding_table(family, checkpoint)
         few, exact = few_layers(plan, layers), exact.first_layers(layers)
     plain = [plain_reference(family, model, sample, steps) for sample in samples]
-    staged = StagedReference(family, model, recipe, few, exact, table)
-    cases: list[Reference] = []
     wanted = [(sample, keep) for sample in samples for keep in keeps]
-    for done, (sample, keep) in enumerate(wanted):
-        progress(done, len(wanted))
-        case = staged.run(sample, keep[: len(few.drops)], steps)
-        cases.append(replace(case, keep=keep))
+
+    def run(model: Any) -> list[Reference]:
+        staged = StagedReference(family, model, recipe, few, exact, table)
+        found = []
+        for done, (sample, keep) in enumerate(wanted):
+            progress(done, len(wanted))
+            case = staged.run(sample, keep[: len(few.drops)], steps)
+            found.append(replace(case, keep=keep))
+        return found
+
+    cases, rounding = run(model), []
     for truth, case in zip(plain, cases[:: len(keeps)], strict=True):
         check_unpruned(case, truth, TOLERANCES["float32"])
+    if quantized is not None:
+        sources, change = quantized.quantized_sources(), quantized.rounded
+        if layers is None:
+            use_weights(model, sources, family.canonical_name, change)
+        else:
+            given = dict.fromkeys(sources, change)
+            model = first_layers(family, opened.config, checkpoint, layers, given)
+        exactly, cases = cases, run(model)
+        pairs = zip(exactly, cases, strict=True)
+        rounding = [_rounding(a.logits, b.logits, a.keep) for a, b in pairs]
+    if language.dtype == "bfloat16" and layers is None:
+        narrow = load_torch_model(opened.config, opened.folder, torch.bfloat16)
+        for sample, truth in zip(samples, plain, strict=True):
+            logits = plain_reference(family, narrow, sample, steps).logits
+            rounding.append(_rounding(truth.logits, logits, keeps[0]))
     tensors = folder / TENSORS
     save_file(dict(golden_tensors(cases)), tensors)
     tensors.chmod(0o644)  # as every other file; the library writes for the owner alone
@@ -111,5 +138,11 @@ def make_golden(
             GoldenCase(keep=case.keep, tokens=case.tokens, frames=case.frames) for case in cases
         ),
         measured=(),
+        rounding=tuple(rounding),
         layers=layers,
     )
+
+
+def _rounding(want: np.ndarray, got: np.ndarray, keep: tuple[Keep, ...]) -> Deviation:
+    """How far the first logits of a case moved when the weights were rounded."""
+    return compare("language", "pytorch", keep, "logits[0]", want[0], got[0])

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from ..errors import GraphNotLowered
+from ..runtime.manifest import WeightsRecord
 from ..runtime.plan import Drop, Stage
 from .checkpoint import Checkpoint
 from .drop import DropGraph
 from .families.base import Family, LanguageParts, VisionParts
 from .language import GuideStage, LanguageStage
 from .methods.base import VisionMethod
+from .passes.block_weights import dequantize_matrices, matrices_for_matmul
 from .passes.rms_norm import fuse_rms_norm
 from .passes.rotary import fuse_rotary
 from .passes.static_reshape import make_reshapes_static
@@ -32,6 +34,10 @@ from .weights import WeightFile
 
 FUSED_OPSET = 23
 """First operator set that has RMS norm and rotary embedding as operators."""
+_VISION_SIDE = ("vision", "video", "shrink")
+"""Graphs whose weights are never quantized."""
+BLOCK_OPSET = 21
+"""First operator set whose ``DequantizeLinear`` knows blocks."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,19 @@ class GraphMaker:
         model: the transformers model on fake tensors.
         checkpoint: knows which tensors exist.
         weights: collects what the graphs need.
+        quantized: how the language side's matrices are stored; None: as everything else.
     """
 
     def __init__(
-        self, family: Family, model: Any, checkpoint: Checkpoint, weights: WeightFile
+        self,
+        family: Family,
+        model: Any,
+        checkpoint: Checkpoint,
+        weights: WeightFile,
+        quantized: WeightsRecord | None = None,
     ) -> None:
         self._weights = weights
+        self._quantized = quantized
         self._sources: dict[int, str] = {}
         for key, tensor in model.named_parameters(remove_duplicate=False):
             name = family.canonical_name(key)
@@ -224,7 +237,8 @@ class GraphMaker:
             "past": ends.past,
         }
         inputs = {**ends.inputs, **{key: shape for key, (_, shape) in extra.items()}, **ends.pasts}
-        model = trace(module, arguments, inputs, {**outputs, **ends.presents}, target.opset, name)
+        opset = self._language_opset(target)
+        model = trace(module, arguments, inputs, {**outputs, **ends.presents}, opset, name)
         tables = parts.rotary_tables()
         graph = self._finish(
             name, model, module, tables, target, rotates=not parts.sections, gapless=gapless
@@ -290,7 +304,7 @@ class GraphMaker:
             {key: value for key, (value, _) in ends.items()},
             {key: shape for key, (_, shape) in ends.items()},
             outputs,
-            target.opset,
+            self._language_opset(target),
             name,
         )
         rotates = any("rotary" in key for key, _ in module.named_buffers())
@@ -340,8 +354,13 @@ class GraphMaker:
         tidy(model)
         places: dict[str, str] = {}
         parameters = dict(module.named_parameters(remove_duplicate=False))
+        if self._quantized is not None and name not in _VISION_SIDE:
+            transposed |= matrices_for_matmul(model)
+            places |= self._quantize(model, transposed, parameters, self._quantized)
         buffers = dict(module.named_buffers(remove_duplicate=False))
         for key in unknown_values(model):
+            if key in places:
+                continue
             shape = tuple(int(dim) for dim in model.graph.initializers[key].shape or ())
             table = key.rpartition(".")[2]
             if table in tables:
@@ -355,6 +374,28 @@ class GraphMaker:
             else:
                 raise GraphNotLowered(name, f"constant {key!r} has no known value")
         return TracedGraph(name, model, places)
+
+    def _language_opset(self, target: Target) -> int:
+        """Operator set of the language side's graphs."""
+        return target.opset if self._quantized is None else max(target.opset, BLOCK_OPSET)
+
+    def _quantize(
+        self,
+        model: ir.Model,
+        transposed: set[str],
+        parameters: Mapping[str, nn.Parameter],
+        how: WeightsRecord,
+    ) -> dict[str, str]:
+        """Quantize the graph's matrices; where their parts are in the file."""
+        places: dict[str, str] = {}
+        waiting = [key for key in unknown_values(model) if key in transposed & parameters.keys()]
+        shapes = {key: model.graph.initializers[key].shape for key in waiting}
+        for key, parts in dequantize_matrices(model, waiting, how).items():
+            inputs, outputs = (int(dim) for dim in shapes[key] or ())
+            source = self._sources[id(parameters[key])]
+            names = self._weights.quantized(source, (inputs, outputs), how)
+            places |= {initializer: names[part] for part, initializer in parts.items()}
+        return places
 
     @staticmethod
     def _expect(name: str, model: ir.Model, counts: Mapping[str, int]) -> None:

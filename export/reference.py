@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,14 @@ class Reference:
     """``(tokens,)`` float32: of a guide, the attention that each image token received."""
 
 
-def load_torch_model(config: Any, folder: Path) -> Any:
-    """The Hugging Face model with its weights, float32, attention unfused."""
+def load_torch_model(config: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The Hugging Face model with its weights, attention unfused."""
     from transformers import AutoModelForImageTextToText
 
     return AutoModelForImageTextToText.from_pretrained(
         folder,
         config=config,
-        dtype=torch.float32,
+        dtype=dtype,
         attn_implementation="eager",
         use_safetensors=True,
         trust_remote_code=False,
@@ -100,6 +100,28 @@ class Plain:
     """``(n, width)``: all image tokens as the prompt reads them."""
     logits: np.ndarray
     """``(steps, vocab)``."""
+
+
+def use_weights(
+    model: Any,
+    names: Collection[str],
+    canonical_name: Callable[[str], str],
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Put other weights into linear layers, in place; an embedding table that a head shares stays.
+
+    Args:
+        model: from ``load_torch_model``.
+        names: canonical names of the matrices.
+        canonical_name: maps a name in the model to it.
+        change: from a matrix ``(out, in)`` float32 to the one to put in its place.
+    """
+    named = model.named_parameters(remove_duplicate=False)
+    chosen = {id(tensor) for key, tensor in named if canonical_name(key) in names}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and id(module.weight) in chosen:
+            changed = torch.from_numpy(change(module.weight.detach().numpy()))
+            module.weight = torch.nn.Parameter(changed, requires_grad=False)
 
 
 @torch.no_grad()
@@ -130,7 +152,7 @@ def plain_reference(family: Family, model: Any, sample: Sample, steps: int = STE
             number += 1
     inputs = torch.cat(rows)[None]
     logits = _greedy(model, inputs, np.concatenate(numbers, axis=1), steps)
-    return Plain(torch.cat(embeds).numpy(), logits)
+    return Plain(torch.cat(embeds).float().numpy(), logits)
 
 
 def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:
@@ -171,7 +193,7 @@ def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray, steps: int)
         token = int(rows[-1].argmax()) % model.config.text_config.vocab_size
         inputs = model.get_input_embeddings()(torch.tensor([[token]]))
         numbers = numbers.amax() + torch.ones((len(numbers), 1), dtype=torch.int64)
-    return torch.stack(rows).numpy()
+    return torch.stack(rows).float().numpy()
 
 
 def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:

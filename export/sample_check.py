@@ -34,7 +34,8 @@ def check_samples(path: Path, stored: Iterable[Stored], checkpoint: Checkpoint) 
     """
     written = {place.key: place for place in read_header(path)}
     for item in stored:
-        if item.source is None:
+        # Rounding to few bits is compared with PyTorch's own arithmetic, not number by number.
+        if item.source is None or item.part is not None:
             continue
         source, copy = checkpoint.place(item.source), written[item.name]
         count = math.prod(source.shape)

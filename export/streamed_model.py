@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ _LARGE = 2**20
 """Elements of a tensor that is not worth keeping."""
 
 
-def first_layers(family: Family, config: Any, checkpoint: Checkpoint, layers: int) -> Any:
+Changes = Mapping[str, Callable[[np.ndarray], np.ndarray]]
+"""Canonical name of a matrix -> what is done to it ``(out, in)`` after it was read."""
+
+
+def first_layers(
+    family: Family, config: Any, checkpoint: Checkpoint, layers: int, changes: Changes | None = None
+) -> Any:
     """The model with its first decoder layers alone, in float32, attention unfused.
 
     It has neither final norm nor head: its logits are its last hidden states. Modules of large
@@ -29,6 +36,7 @@ def first_layers(family: Family, config: Any, checkpoint: Checkpoint, layers: in
         config: of the whole model.
         checkpoint: the weights.
         layers: decoder layers.
+        changes: to some of the matrices.
     """
     config = copy.deepcopy(config)
     text = config.text_config
@@ -43,7 +51,7 @@ def first_layers(family: Family, config: Any, checkpoint: Checkpoint, layers: in
         model.set_submodule(names[id(module)], nn.Identity())
     model.set_input_embeddings(RowsOnDisk(embedding_table(family, checkpoint)))
     for path, module in model.named_modules():
-        _stream(module, path, family, checkpoint)
+        _stream(module, path, family, checkpoint, changes or {})
     return model
 
 
@@ -69,7 +77,9 @@ class RowsOnDisk(nn.Module):
         return torch.from_numpy(np.asarray(self._table[tokens.numpy()], dtype=np.float32))
 
 
-def _stream(module: nn.Module, path: str, family: Family, checkpoint: Checkpoint) -> None:
+def _stream(
+    module: nn.Module, path: str, family: Family, checkpoint: Checkpoint, changes: Changes
+) -> None:
     """Give a module its small weights, and hooks that bring the large ones and drop them again."""
     large: dict[str, tuple[str, nn.Parameter]] = {}
     for key, tensor in list(module.named_parameters(recurse=False)):
@@ -77,7 +87,7 @@ def _stream(module: nn.Module, path: str, family: Family, checkpoint: Checkpoint
         if name not in checkpoint:  # not run; the checkpoint may leave it out
             continue
         if tensor.numel() < _LARGE or list(module.children()):
-            setattr(module, key, _read(checkpoint, name))
+            setattr(module, key, _read(checkpoint, name, changes))
         else:
             empty = torch.empty(tensor.shape, device="meta")
             large[key] = (name, nn.Parameter(empty, requires_grad=False))
@@ -85,7 +95,7 @@ def _stream(module: nn.Module, path: str, family: Family, checkpoint: Checkpoint
 
     def bring(module: nn.Module, _: Any) -> None:
         for key, (name, _empty) in large.items():
-            setattr(module, key, _read(checkpoint, name))
+            setattr(module, key, _read(checkpoint, name, changes))
 
     def drop(module: nn.Module, _: Any, __: Any) -> None:
         for key, (_name, empty) in large.items():
@@ -96,5 +106,8 @@ def _stream(module: nn.Module, path: str, family: Family, checkpoint: Checkpoint
         module.register_forward_hook(drop)
 
 
-def _read(checkpoint: Checkpoint, name: str) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(checkpoint.array(name)), requires_grad=False)
+def _read(checkpoint: Checkpoint, name: str, changes: Changes) -> nn.Parameter:
+    array = checkpoint.array(name)
+    if name in changes:
+        array = changes[name](array)
+    return nn.Parameter(torch.from_numpy(array), requires_grad=False)

@@ -14,6 +14,7 @@ import numpy as np
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder, embedding_rows
 from .engines import make_engine
+from .engines.base import Engine
 from .manifest import CHECK
 from .plan import Extent, Plan
 from .tensorrt.limits import capacities, check_request
@@ -32,7 +33,7 @@ class CheckedLayers:
 
     Args:
         bundle: the bundle.
-        engine: name of an engine, or ``auto``.
+        engine: name of an engine, or ``auto``; or the engine.
         threads: CPU threads; None lets the engine choose.
         choice: target of the graphs, or name of the variant; None takes the engine's best.
         verify: compare every file with its sha256.
@@ -44,13 +45,16 @@ class CheckedLayers:
     def __init__(
         self,
         bundle: Bundle,
-        engine: str,
+        engine: str | Engine,
         threads: int | None,
         choice: str | None,
         verify: bool = True,
     ) -> None:
         self.bundle = bundle
-        self.engine = make_engine(engine, bundle.manifest, threads)
+        made = (
+            engine if isinstance(engine, Engine) else make_engine(engine, bundle.manifest, threads)
+        )
+        self.engine = made
         self.source = self.engine.source(bundle, choice)
         self.target = self.source.target
         with self.source.verified(verify):

@@ -206,7 +206,8 @@ class DeviceBuffer(Buffer):
 
     def __init__(self, memory: Cuda, shape: tuple[int, ...], dtype: str) -> None:
         self.shape = shape
-        self.dtype = np.dtype(dtype)
+        # numpy has no bfloat16; such a buffer is only passed from graph to graph.
+        self.dtype = np.dtype("uint16" if dtype == "bfloat16" else dtype)
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         self._memory = memory
         self.address = memory.allocate(self.nbytes)

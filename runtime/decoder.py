@@ -13,6 +13,7 @@ from .engines.base import Buffer, Engine, Graph
 from .layout import Layout, Prompt
 from .manifest import LanguageRecord
 from .plan import Drop, Plan, recycled
+from .tensorfile import float32_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ class Decoder:
             raise BundleCorrupted(
                 "manifest.json", "separates image tokens, but names no row for it"
             )
-        return np.asarray(self._separator, dtype=np.float32)
+        return float32_of(self._separator)
 
     def cache(self, capacities: Sequence[int] | int) -> KVCache:
         """A new cache; one capacity for each stage, or one for all.
@@ -255,7 +256,7 @@ def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         BundleCorrupted: an id that the table does not have.
     """
     try:
-        rows: np.ndarray = np.asarray(table[tokens], dtype=np.float32)
+        rows = float32_of(table[tokens])
     except IndexError:
         raise BundleCorrupted(
             "tokenizer.json", f"gives token {tokens.max()}, but the model knows {len(table)}"

@@ -9,7 +9,7 @@ import numpy as np
 from .bundle import TOKENIZER, Bundle
 from .decoder import Decoder
 from .engines import make_engine
-from .engines.base import Graph
+from .engines.base import Engine, Graph
 from .plan import Extent
 from .tensorrt.limits import capacities, check_request
 from .text import Text
@@ -21,7 +21,7 @@ class LoadedBundle:
 
     Args:
         bundle: the bundle.
-        engine: name of an engine, or ``auto``.
+        engine: name of an engine, or ``auto``; or the engine.
         threads: CPU threads; None lets the engine choose.
         choice: target of the graphs, or name of the variant; None takes the engine's best.
         max_pixels: most pixels of an input image.
@@ -31,7 +31,7 @@ class LoadedBundle:
     def __init__(
         self,
         bundle: Bundle,
-        engine: str,
+        engine: str | Engine,
         threads: int | None,
         choice: str | None,
         max_pixels: int,
@@ -39,7 +39,8 @@ class LoadedBundle:
     ) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
-        self.engine = make_engine(engine, manifest, threads)
+        made = engine if isinstance(engine, Engine) else make_engine(engine, manifest, threads)
+        self.engine = made
         self.source = self.engine.source(bundle, choice)
         self.target = self.source.target
         self.max_pixels = max_pixels

@@ -17,6 +17,10 @@ CHECK = "check.0"
 """Name of the graph of the first language layers that a large model is checked on."""
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
+BITS = (4, 8)
+"""Sizes of quantized weights."""
+BLOCKS = (16, 32, 64, 128, 256)
+"""Lengths of a block of quantized weights; ONNX Runtime takes powers of two from 16 on."""
 # Far above any model; keeps a manifest that lies from filling the memory.
 _LIMITS = {
     "layers": 2**10,
@@ -79,6 +83,31 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsRecord:
+    """How the matrices of the decoder and of its head are quantized."""
+
+    bits: int
+    """4 or 8."""
+    block: int
+    """Weights of one output, side by side along the input, that share a scale: of ``BLOCKS``."""
+    symmetric: bool
+    """Without zero points."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("bits", BITS), ("block", BLOCKS)):
+            if getattr(self, name) not in allowed:
+                raise ManifestInvalid(
+                    f"manifest.language.weights.{name}",
+                    f"{getattr(self, name)} is not in {list(allowed)}",
+                )
+
+    def show(self) -> str:
+        """``int4, symmetric, blocks of 32``."""
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        return f"int{self.bits}, {kind}, blocks of {self.block}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageRecord:
     """Sizes of the decoder."""
 
@@ -100,6 +129,8 @@ class LanguageRecord:
     """Numbers that a token carries: 1, or 3 (temporal, height, width) with M-RoPE."""
     separator: str | None = None
     """Name in the weight file of the row ``(width,)`` that separates image tokens, if any."""
+    weights: WeightsRecord | None = None
+    """How the matrices are quantized; None: they are of ``dtype``, as everything else."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -176,6 +207,10 @@ class Golden:
     """Largest difference accepted, relative to the largest magnitude in the tensor."""
     cases: tuple[GoldenCase, ...]
     measured: tuple[Deviation, ...]
+    rounding: tuple[Deviation, ...] = ()
+    """What the precision costs in PyTorch itself, where ``measured`` does not hold it: the first
+    logits of each case with quantized weights (``measured`` is against PyTorch with those), and of
+    the model as a whole in bfloat16, which no processor here computes in, without pruning."""
     layers: int | None = None
     """Set where the model was too large to be checked whole: the sample runs through the vision
     graph and the graph ``check.0``, the first layers of ``language.0``. Their hidden state after

@@ -21,6 +21,7 @@ _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
+    "BF16": np.uint16,  # numpy has no bfloat16: see ``float32_of``
     "I64": np.int64,
     "I32": np.int32,
     "I8": np.int8,
@@ -88,3 +89,10 @@ class TensorFile:
         if count == 0:
             return np.zeros(shape, dtype)
         return np.memmap(self.path, dtype, "r", self._start + begin, shape)
+
+
+def float32_of(rows: np.ndarray) -> np.ndarray:
+    """Numbers as float32; uint16 are bfloat16, the upper half of a float32."""
+    if rows.dtype == np.uint16:
+        return (rows.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(rows, dtype=np.float32)

@@ -12,7 +12,7 @@ from transformers.image_processing_utils import select_best_resolution
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import SEPARATOR, Medium, Preprocessor
 from ...runtime.preprocessing.anyres import LAYOUTS, AnyResPreprocessor
-from .base import ProcessorFiles, VisionParts
+from .base import ProcessorFiles, VisionParts, pixels_of
 from .llava import Llava
 
 
@@ -46,7 +46,7 @@ class AnyRes(Llava):
         if spatial:
             # The library's one layout, of an image that fills its mosaic: there is no padding.
             size = select_best_resolution(size, model.config.image_grid_pinpoints)
-        pixels = torch.from_numpy(medium.pixels)[None]
+        pixels = pixels_of(model, medium)[None]
         found = model.get_image_features(pixel_values=pixels, image_sizes=torch.tensor([size]))
         features: torch.Tensor = found.pooler_output[0]
         if spatial:

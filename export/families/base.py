@@ -224,6 +224,11 @@ class ProcessorFiles:
     """One of the family's ``layouts``, as asked for; None takes the first."""
 
 
+def pixels_of(model: Any, medium: Medium) -> torch.Tensor:
+    """Pixels of an image in the type that a model computes in."""
+    return torch.from_numpy(medium.pixels).to(model.dtype)
+
+
 class Family(Protocol):
     """One model family, in one file."""
 

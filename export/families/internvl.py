@@ -12,7 +12,7 @@ import torch
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.tiles import TilePreprocessor
-from .base import ProcessorFiles, VisionParts
+from .base import ProcessorFiles, VisionParts, pixels_of
 from .llava import Llava
 
 
@@ -92,7 +92,7 @@ class InternVl(Llava):
         )
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
-        pixels = torch.from_numpy(medium.pixels)
+        pixels = pixels_of(model, medium)
         features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output
         return features.flatten(0, 1)
 

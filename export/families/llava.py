@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.fixed import ImagePreprocessor
-from .base import Family, LanguageParts, ProcessorFiles, VisionParts
+from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _ROTARY = ("default", "linear", "llama3")
@@ -123,7 +123,7 @@ class Llava(Family):
         )
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
-        pixels = torch.from_numpy(medium.pixels)
+        pixels = pixels_of(model, medium)
         features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output[0]
         return features
 

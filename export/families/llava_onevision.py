@@ -14,7 +14,7 @@ from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.anyres import AnyResPreprocessor
 from .anyres import AnyRes
-from .base import VisionParts
+from .base import VisionParts, pixels_of
 
 
 class FramePooling(nn.Module):
@@ -64,7 +64,7 @@ class LlavaOneVision(AnyRes):
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         if medium.kind == "image":
             return super().image_features(model, medium, size)
-        pixels = torch.from_numpy(medium.pixels)[None]
+        pixels = pixels_of(model, medium)[None]
         features: torch.Tensor = model.get_video_features(pixel_values_videos=pixels).pooler_output
         return features[0]
 

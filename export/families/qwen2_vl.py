@@ -13,7 +13,7 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.patches import PatchPreprocessor
-from .base import Family, LanguageParts, ProcessorFiles, VisionParts
+from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
 from .patches import GroupProjector, PatchGroups, PatchTower
 
 _TYPICAL = (16, 16)
@@ -88,7 +88,7 @@ class Qwen2VL(Family):
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         merge = model.config.vision_config.spatial_merge_size
         rows, columns = (merge * tokens for tokens in medium.grid)
-        pixels = torch.from_numpy(medium.pixels).flatten(0, 2)
+        pixels = pixels_of(model, medium).flatten(0, 2)
         grid = torch.tensor([[len(medium.pixels), rows, columns]])
         found = model.get_image_features(pixel_values=pixels, image_grid_thw=grid)
         features: torch.Tensor = found.pooler_output[0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...runtime.preprocessing import Medium, Preprocessor
-from .base import ProcessorFiles, VisionParts
+from .base import ProcessorFiles, VisionParts, pixels_of
 from .llava import Llava
 
 
@@ -36,7 +36,7 @@ class VideoLlava(Llava):
         return replace(self._parts(model, model.model.video_tower), keeps_cls=True)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
-        pixels = torch.from_numpy(medium.pixels)
+        pixels = pixels_of(model, medium)
         if medium.kind == "image":
             features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output
             return features[0]

@@ -43,6 +43,10 @@ class Target(Protocol):
 
     name: ClassVar[str]
     opset: ClassVar[int]
+    dtypes: ClassVar[tuple[str, ...]]
+    """Types of weights that its engines take."""
+    zero_points: ClassVar[bool]
+    """Whether they take quantized weights that are not symmetric."""
     appends: ClassVar[bool]
     """Whether a language graph gives out the new rows of its cache, rather than update it."""
 

@@ -19,6 +19,8 @@ class OnnxTarget:
     """Graphs of standard ONNX only, but for ``vtp::TopKTokens`` with its function body."""
 
     name: ClassVar[str] = "onnx"
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
+    zero_points: ClassVar[bool] = False
     opset: ClassVar[int] = 24
     appends: ClassVar[bool] = False
 

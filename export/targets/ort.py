@@ -25,6 +25,8 @@ class OrtTarget:
     """Graphs for ONNX Runtime, CPU and CUDA."""
 
     name: ClassVar[str] = "ort"
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
+    zero_points: ClassVar[bool] = True
     opset: ClassVar[int] = 23
     # The newest that ONNX Runtime 1.23 knows, the last version for Python 3.10 (JetPack 6).
     appends: ClassVar[bool] = False

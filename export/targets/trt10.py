@@ -19,6 +19,8 @@ class Trt10Target:
     """Graphs that TensorRT 10.3 parses."""
 
     name: ClassVar[str] = "trt10"
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
+    zero_points: ClassVar[bool] = False
     opset: ClassVar[int] = 20
     appends: ClassVar[bool] = True
 

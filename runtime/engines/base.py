@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..bundle import Bundle
-from ..manifest import Manifest
+from ..manifest import DTYPES, Manifest
 from ..sources import GraphSource, Source
 
 
@@ -105,6 +105,8 @@ class Engine(ABC):
     summary: ClassVar[str]
     targets: tuple[str, ...]
     """Targets that it runs, the best first; an instance may know that it runs fewer."""
+    dtypes: ClassVar[tuple[str, ...]] = tuple(DTYPES)
+    """Types of weights that it computes in."""
 
     @abstractmethod
     def __init__(self, threads: int | None = None) -> None: ...
@@ -117,10 +119,20 @@ class Engine(ABC):
     @classmethod
     def refuses(cls, manifest: Manifest) -> str | None:
         """Why it cannot run a bundle, with what it would take; None if it can."""
+        dtype = manifest.language.dtype
+        if dtype not in cls.dtypes:
+            return (
+                f"it has no {dtype}, the type of this bundle: export with --dtype "
+                f"{' or '.join(cls.dtypes)}"
+            )
         carried = manifest.targets()
         if set(cls.targets) & set(carried):
             return None
         return f"it runs graphs of target {' or '.join(cls.targets)}, not {', '.join(carried)}"
+
+    def exact(self) -> Engine | None:
+        """This engine without rounding of activations; None where it does not round any."""
+        return None
 
     def choices(self, manifest: Manifest) -> list[str]:
         """What ``source`` may choose from, of what a bundle holds."""

@@ -89,6 +89,7 @@ class OnnxRuntimeCuda(Engine):
 
     name: ClassVar[str] = "cuda"
     summary: ClassVar[str] = "ONNX Runtime on an NVIDIA device (onnxruntime-gpu)"
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
     targets: tuple[str, ...] = ("ort", "onnx")
     _device: ClassVar[str] = "cuda"
     """Where the buffers are, in ONNX Runtime's word."""

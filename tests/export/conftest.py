@@ -23,7 +23,7 @@ from transformers import (
 
 from vtp.export import ExportOptions, export_model
 from vtp.export.presets import TINY
-from vtp.export.targets import TARGETS
+from vtp.export.targets import TARGETS, make_target
 from vtp.runtime.keep import Keeps
 
 # On models this small, several threads mostly wait for each other.
@@ -102,9 +102,15 @@ def llava(made_once: Any) -> Callable[[str], Path]:
     return lambda variant: made_once(f"llava-{variant}", lambda out: _make(out, variant))
 
 
+def _targets(dtype: str, symmetric: bool) -> tuple[str, ...]:
+    """Every target that has them."""
+    made = map(make_target, TARGETS)
+    return tuple(t.name for t in made if dtype in t.dtypes and (symmetric or t.zero_points))
+
+
 @pytest.fixture(scope="session")
 def exported(llava: Callable[[str], Path], made_once: Any) -> Callable[..., Path]:
-    """Bundle of a variant with a method, in every target, made once."""
+    """Bundle of a variant with a method, in every target that takes it, made once."""
 
     def bundle(
         variant: str,
@@ -114,6 +120,9 @@ def exported(llava: Callable[[str], Path], made_once: Any) -> Callable[..., Path
         stages: tuple[str, ...] = (),
         positions: str | None = None,
         dtype: str = "float32",
+        weights: str | None = None,
+        block: int = 32,
+        symmetric: bool = True,
         **parameters: Any,
     ) -> Path:
         options = ExportOptions(
@@ -122,7 +131,10 @@ def exported(llava: Callable[[str], Path], made_once: Any) -> Callable[..., Path
             stages=stages,
             positions=positions,
             dtype=dtype,
-            targets=tuple(TARGETS),
+            weights=weights,
+            block=block,
+            symmetric=symmetric,
+            targets=_targets(dtype, symmetric),
             keep=None if method == "none" else keep,
         )
         key = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:12]

@@ -34,6 +34,9 @@ BUNDLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "none": ("grouped-query", "none", {}),
     "guide": ("grouped-query", "guide", {"keep": None}),
     "float16": ("deep", "pyramiddrop", {"keep": None, "dtype": "float16"}),
+    "bfloat16": ("grouped-query", "fastervlm", {"dtype": "bfloat16"}),
+    "int4": ("deep", "pyramiddrop", {"keep": None, "dtype": "float16", "weights": "int4"}),
+    "int8": ("grouped-query", "fastervlm", {"weights": "int8"}),
     **{
         model: (model, "fastervlm", {})
         for model in ("multi-head", "tied-head", "wide-heads", "llama3-rope", "mistral", "qwen2")
