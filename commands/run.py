@@ -244,5 +244,5 @@ def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], targ
         medium = manifest.preprocessing(image, len(images))
         several = target.with_stem(f"{target.stem}-{number}")
         path = target if len(images) == 1 else several
-        save_overlay(path, image, medium.shown(kept), grid=medium.grid, boxes=medium.boxes)
+        save_overlay(path, image, medium.shown(kept), grid=medium.grid, boxes=medium.boxes.tolist())
         print(f"[overlay: {path}]", file=sys.stderr)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DiskFull, WeightsMismatch
 from .checkpoint import Checkpoint
@@ -64,7 +64,7 @@ def check_checkpoint(
 
 def needed_tensors(
     family: Family, model: Any, *parts: VisionParts | LanguageParts
-) -> Iterator[nn.Parameter]:
+) -> Iterator[Tensor]:
     """Parameters of what is exported; one that several modules share comes several times."""
     yield from model.get_input_embeddings().parameters()
     separator = family.separator(model)

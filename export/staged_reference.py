@@ -67,8 +67,8 @@ class StagedReference:
         if table is None:
             table = model.get_input_embeddings().weight.detach().numpy()
         graphs = _graphs(plan, decoder, target)
-        row = family.separator(model)
-        row = None if row is None else row.detach().numpy()
+        separator = family.separator(model)
+        row = None if separator is None else separator.detach().numpy()
         self.decoder = Decoder(engine, plan, language, table, graphs, separator=row)
         self.engine = engine
 

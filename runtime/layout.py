@@ -27,7 +27,7 @@ class Layout:
     @property
     def tokens(self) -> int:
         """All rows."""
-        return self.positions.shape[1]
+        return int(self.positions.shape[1])
 
     @property
     def text_rows(self) -> np.ndarray:

@@ -193,8 +193,8 @@ class _Replay:
         if plan.vision_drop is not None:
             scores = tuple(np.asarray(self.expected.tensor(f"{number}.scores")))
         seen = pipeline.vision.seen(self.media, [images], kept, scores)
-        read = self._prompt(case)
-        prompt = splice(decoder, read, placeholders, seen.rows, seen.arranged())
+        tokens = self._prompt(case)
+        prompt = splice(decoder, tokens, placeholders, seen.rows, seen.arranged())
         cache = decoder.cache(prompt.layout.tokens + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
         known = all(0 <= token < decoder.language.vocab for token in case.tokens)

@@ -50,8 +50,8 @@ class AnyRes(Llava):
         found = model.get_image_features(pixel_values=pixels, image_sizes=torch.tensor([size]))
         features: torch.Tensor = found.pooler_output[0]
         if spatial:
-            newline = self.separator(model)
-            features = features[~(features == newline).all(dim=-1)]
+            own = torch.ne(features, model.model.image_newline).any(dim=-1)
+            features = features[own]
         return features
 
     def separator(self, model: Any) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...runtime.preprocessing import Medium, Preprocessor
+from ...runtime.preprocessing.fixed import ImagePreprocessor
 from .base import ProcessorFiles, VisionParts, pixels_of
 from .llava import Llava
 
@@ -27,7 +28,9 @@ class VideoLlava(Llava):
     towers: ClassVar[Mapping[str, str]] = {"clip_vision_model": "default"}
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
-        return replace(super().preprocessing(config, files), video_cls=True)
+        made = super().preprocessing(config, files)
+        assert isinstance(made, ImagePreprocessor)
+        return replace(made, video_cls=True)
 
     def vision(self, model: Any) -> VisionParts:
         return self._parts(model, model.model.image_tower)

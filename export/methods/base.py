@@ -53,8 +53,11 @@ class TowerView(Protocol):
     has_cls: bool
     depth: int
     """Layers that were run and are counted."""
-    grid: tuple[int, int]
-    """Rows and columns of patches."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of image tokens."""
+        ...
 
     def cls_feature(self) -> torch.Tensor:
         """``(images, 1, width)``: the [CLS] token among the features."""
