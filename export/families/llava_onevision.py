@@ -13,8 +13,8 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.anyres import AnyResPreprocessor
-from .anyres import AnyRes
 from .base import VisionParts, pixels_of
+from .llava_next import LlavaNext
 
 
 class FramePooling(nn.Module):
@@ -38,7 +38,7 @@ class FramePooling(nn.Module):
         return pooled.transpose(-1, -2)
 
 
-class LlavaOneVision(AnyRes):
+class LlavaOneVision(LlavaNext):
     """``LlavaOnevisionForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "llava_onevision"
