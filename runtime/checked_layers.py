@@ -51,6 +51,7 @@ class CheckedLayers:
     ) -> None:
         self.bundle = bundle
         self.engine = make_engine(engine, bundle.manifest, threads)
+        self.engine.frugal = True
         self.source = self.engine.source(bundle, choice)
         self.target = self.source.target
         with self.source.verified(verify):

@@ -103,6 +103,12 @@ class OnnxRuntimeCpu(Engine):
             # Each session has threads of its own, which spin for a while after a run, and would
             # take the cores from the session that runs next.
             options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self.frugal:
+            # Optimised, a float16 graph holds its weights in float32 beside those of the file.
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_cpu_mem_arena = False
+            options.execution_order = self._ort.ExecutionOrder.PRIORITY_BASED
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(

@@ -315,6 +315,7 @@ FREE: list[Path] = [
     ("preprocessing", "pad_to_square"),
     ("variants",),
     ("language", "dtype"),
+    ("golden", "layers"),
 ]
 
 
