@@ -54,6 +54,7 @@ class CheckedLayers:
         made = (
             engine if isinstance(engine, Engine) else make_engine(engine, bundle.manifest, threads)
         )
+        made.frugal = True
         self.engine = made
         self.source = self.engine.source(bundle, choice)
         self.target = self.source.target

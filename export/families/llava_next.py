@@ -1,5 +1,5 @@
-"""LLaVA-NeXT (LLaVA-1.6): LLaVA with tiles of any resolution, and a learned row at the end of a line
-of them (https://llava-vl.github.io/blog/2024-01-30-llava-next/)."""
+"""LLaVA-NeXT (LLaVA-1.6): LLaVA with tiles of any resolution, and a learned row at the end of a
+line of them (https://llava-vl.github.io/blog/2024-01-30-llava-next/)."""
 
 from __future__ import annotations
 

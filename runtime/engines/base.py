@@ -103,6 +103,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    frugal: bool = False
+    """Whether graphs are loaded in little memory rather than made fast, where that can be had."""
     targets: tuple[str, ...]
     """Targets that it runs, the best first; an instance may know that it runs fewer."""
     dtypes: ClassVar[tuple[str, ...]] = tuple(DTYPES)

@@ -119,6 +119,12 @@ class OnnxRuntimeCpu(Engine):
             # take the cores from the session that runs next.
             options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", self._accuracy)
+        if self.frugal:
+            # Optimised, a float16 graph holds its weights in float32 beside those of the file.
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_cpu_mem_arena = False
+            options.execution_order = self._ort.ExecutionOrder.PRIORITY_BASED
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(

@@ -335,6 +335,7 @@ FREE: list[Path] = [
     ("language", "dtype"),
     ("language", "position_axes"),
     ("language", "separator"),
+    ("golden", "layers"),
 ]
 
 
