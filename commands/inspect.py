@@ -65,7 +65,8 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "positions": plan.positions,
         "image tokens": f"{costs.average:.1f} of {plan.tokens} a layer in the mean (keep "
         f"{show_keeps(plan.keeps(None))}), " + ("any other at run time" if plan.drops else "fixed"),
-        "patch grid": f"{plan.grid[0]} x {plan.grid[1]}",
+        "patch grid": f"{plan.grid[0]} x {plan.grid[1]}"
+        + (" (of the sample image: others have grids of their own)" if manifest.any_size else ""),
         "preprocessing": manifest.preprocessing.kind,
         "language layers": f"{language.layers}, {language.heads} heads, {language.kv_heads} KV",
         "context": f"{language.context} tokens",

@@ -241,7 +241,7 @@ class GraphMaker:
         model = trace(module, arguments, inputs, {**outputs, **ends.presents}, opset, name)
         tables = parts.rotary_tables()
         graph = self._finish(
-            name, model, module, tables, target, rotates=not parts.sections, gapless=gapless
+            name, model, module, tables, target, gapless=gapless, sections=bool(parts.sections)
         )
         if target.opset >= FUSED_OPSET:
             norms = 2 * len(module.layers) + (module.norm is not None)
@@ -309,8 +309,9 @@ class GraphMaker:
         )
         rotates = any("rotary" in key for key, _ in module.named_buffers())
         tables = parts.rotary_tables() if rotates else {}
-        fuses = isinstance(module.score, NextLayerAttention) and not parts.sections
-        return self._finish(name, model, module, tables, target, rotates=fuses)
+        fuses = isinstance(module.score, NextLayerAttention)
+        sections = bool(parts.sections)
+        return self._finish(name, model, module, tables, target, rotates=fuses, sections=sections)
 
     def raters(self, parts: LanguageParts, target: Target) -> TracedGraph:
         """The graph that chooses the text tokens that rate, before language graph 0."""
@@ -342,12 +343,13 @@ class GraphMaker:
         target: Target,
         rotates: bool = True,
         gapless: bool = False,
+        sections: bool = False,
     ) -> TracedGraph:
         tidy(model)
         make_reshapes_static(model)
         if target.opset >= FUSED_OPSET:
             fuse_rms_norm(model)
-            if fuse_rotary(model) == 0 and tables and rotates:
+            if fuse_rotary(model, sections) == 0 and tables and rotates:
                 raise GraphNotLowered(name, "no rotary position embedding was found")
         target.lower(model, gapless)
         transposed = pull_transposes(model)

@@ -338,6 +338,12 @@ class Manifest:
                 return record
         raise ManifestInvalid("graphs", f"there is no graph {name!r} for target {target!r}")
 
+    @property
+    def any_size(self) -> bool:
+        """Whether an image has as many tokens as its size asks for."""
+        vision = next(graph for graph in self.graphs if graph.name == "vision")
+        return any("tokens" in spec.shape for spec in vision.inputs)
+
     def targets(self) -> list[str]:
         """Targets that the bundle carries."""
         return sorted({record.target for record in self.graphs})

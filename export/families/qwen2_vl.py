@@ -13,8 +13,8 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.patches import PatchPreprocessor
+from ..patch_tower import GroupProjector, PatchGroups, PatchProjection, PatchTower
 from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
-from .patches import GroupProjector, PatchGroups, PatchTower
 
 _TYPICAL = (16, 16)
 _ROTARY = "visual.rotary_pos_emb"
@@ -60,7 +60,7 @@ class Qwen2VL(Family):
         tower, config = model.model.visual, model.config.vision_config
         size = config.spatial_merge_size**2
         return PatchTower(
-            embeddings=tower.patch_embed,
+            embeddings=PatchProjection(tower.patch_embed.proj),
             layers=tower.blocks,
             projector=GroupProjector(tower.merger, size),
             rotary=tower.rotary_pos_emb,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+_WITH_POSITIONS = 4
+"""Inputs of a rotation that looks its angles up by position, as the operator does."""
 _HEAD_SIZES = 16
 """The operator rotates heads whose size is a multiple of this only."""
 
@@ -50,6 +52,8 @@ def _before_rotation(
     for op in ("Reshape", "Transpose", "RotaryEmbedding", "Transpose", "Reshape"):
         node = value.producer() if value is not None else None
         if node is None or node.op_type != op:
+            return None
+        if op == "RotaryEmbedding" and len(node.inputs) < _WITH_POSITIONS:
             return None
         chain.append(node)
         value = node.inputs[0]

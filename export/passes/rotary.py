@@ -58,7 +58,43 @@ class _Rotary(pattern.RewriteRuleClassBase):
         return op.RotaryEmbedding(x, cos, sin, positions)
 
 
-def fuse_rotary(model: ir.Model) -> int:
-    """Replace every rotation of a query or a key; returns how many."""
-    rewrite(model, pattern_rewrite_rules=[_Rotary.rule()])
+class _RotaryOfAngles(_Rotary):
+    """The same where the rows of cos and sin are put together from several (M-RoPE): they enter as
+    ``(batch, tokens, head_dim / 2)``, and position ids do not."""
+
+    def pattern(  # type: ignore[override]
+        self,
+        op: Any,
+        x: ir.Value,
+        cos: ir.Value,
+        sin: ir.Value,
+        start: ir.Value,
+        middle: ir.Value,
+        end: ir.Value,
+        axes: ir.Value,
+        steps: ir.Value,
+        head_axis: ir.Value,
+    ) -> ir.Value:
+        full_cos = op.Unsqueeze(op.Concat(cos, cos, axis=-1), head_axis)
+        full_sin = op.Unsqueeze(op.Concat(sin, sin, axis=-1), head_axis)
+        left = op.Slice(x, start, middle, axes, steps)
+        right = op.Slice(x, middle, end, axes, steps)
+        turned = op.Concat(op.Neg(right), left, axis=-1)
+        return op.Add(op.Mul(x, full_cos), op.Mul(turned, full_sin))
+
+    def rewrite(  # type: ignore[override]
+        self, op: Any, x: ir.Value, cos: ir.Value, sin: ir.Value, **_: object
+    ) -> ir.Value:
+        return op.RotaryEmbedding(x, cos, sin)
+
+
+def fuse_rotary(model: ir.Model, sections: bool = False) -> int:
+    """Replace every rotation of a query or a key; returns how many.
+
+    Args:
+        model: the graph.
+        sections: whether the angles of a token are put together from those of several positions.
+    """
+    rule = _RotaryOfAngles if sections else _Rotary
+    rewrite(model, pattern_rewrite_rules=[rule.rule()])
     return sum(node.op_type == "RotaryEmbedding" for node in model.graph)

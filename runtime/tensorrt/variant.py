@@ -323,8 +323,7 @@ def _most_of_an_image(given: int | None, manifest: Manifest) -> int:
         OptionInvalid: images are of any size and no limit is given, or they are of one and it is.
     """
     one, named = manifest.plan.tokens, "max-image-tokens"
-    vision = next(graph for graph in manifest.graphs if graph.name == "vision")
-    if any("tokens" in spec.shape for spec in vision.inputs):
+    if manifest.any_size:
         if given is not None and given >= 1:
             return given
         raise OptionInvalid(

@@ -71,6 +71,7 @@ class Loaded(NamedTuple):
 
     folder: Path
     pipelines: dict[str, Any]
+    bundle: Path
 
 
 def load_all(bundle: Path, targets: tuple[str, ...] = TARGETS) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from vtp.export.targets import make_target
 from vtp.export.weights import WeightFile
 
 
-def write_graphs(
-    config: Any, folder: Path, target: str, parameters: Mapping[str, Any] | None = None
-) -> list[Path]:
-    """The vision graphs of FasterVLM and the language graph over all layers, in float16.
+def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
+    """The vision graphs of the default method and the language graph over all layers, in float16.
 
     Their weights lie in a file of holes: it has the right size and takes no room on disk.
     """
@@ -41,7 +38,7 @@ def write_graphs(
         checkpoint = Checkpoint(folder, family.canonical_name)
         weights = WeightFile("float16")
         maker = GraphMaker(family, model, checkpoint, weights)
-        recipe = make_recipe(None, parameters or {}).for_tower(vision.has_cls)
+        recipe = make_recipe(None, {}).for_tower(vision.has_cls)
         plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
         lowered = make_target(target)
         width = language.config.hidden_size

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+import transformers
 
-from vtp.errors import OptionInvalid, ScoreNotAvailable
+from vtp.errors import BeyondLimits, OptionInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
+from vtp.runtime.bundle import Bundle
 from vtp.runtime.keep import keep_count
+from vtp.runtime.manifest import LimitsRecord
+from vtp.runtime.plan import Extent
+from vtp.runtime.tensorrt import variant as building
+from vtp.runtime.tensorrt.graphs import write_for_tensorrt
+from vtp.runtime.tensorrt.limits import check_request, ranges
+from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
 
 from .conftest import Loaded, load_all, picture
+from .full_size import write_graphs
 from .qwen_library import QwenLibrary
 
 STEPS = 10
@@ -29,7 +41,8 @@ def loaded(
     bundle_of: Callable[..., Path],
 ) -> Loaded:
     """The bundle of the default method."""
-    return Loaded(model_folder(request.param), load_all(bundle_of(request.param, None)))
+    bundle = bundle_of(request.param, None)
+    return Loaded(model_folder(request.param), load_all(bundle), bundle)
 
 
 def test_unpruned_answers_are_those_of_transformers(loaded: Loaded) -> None:
@@ -126,3 +139,72 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     folder = model_folder("qwen2_vl")
     with pytest.raises(error, match=match):
         export_model(str(folder), tmp_path / "out", ExportOptions(**options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "trt10"])
+def test_tensorrt_rtx_builds_for_images_up_to_a_limit(
+    target: str, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    bundle = Path(shutil.copytree(loaded.bundle, tmp_path / "bundle"))
+    monkeypatch.setattr(building, "target_for", lambda *_: target)
+    options = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
+    with pytest.raises(OptionInvalid, match=r"--max-image-tokens N.*sample image has 48"):
+        build_variant(bundle, options)
+    variant = build_variant(bundle, replace(options, max_image_tokens=100))
+    assert [engine.graph for engine in variant.engines] == ["vision", "language.0"]
+    assert variant.limits == LimitsRecord(tokens=612, images=1, counts=(100,), image_tokens=100)
+    plan = Bundle(bundle).manifest.plan
+    sizes, values = ranges(plan, variant.limits, "vision")
+    assert (sizes["tokens"], values["keep"]) == ((1, 48, 100), (1, 5, 100))
+    largest = Extent(tiles=(101,), sizes=(101,))
+    with pytest.raises(BeyondLimits, match=r"101, but the limit is 100.*--max-image-tokens"):
+        check_request(plan, variant.limits, plan.counts(None, largest), largest, "vtp build b")
+
+
+TEXT_2B = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+}
+TEXT_3B = {**TEXT_2B, "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36}
+TOWER_2B = {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4}
+TOWER_3B = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "out_hidden_size": 2048,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
+FULL_SIZES = {
+    "2B": (transformers.Qwen2VLConfig, TOWER_2B, TEXT_2B),
+    "3B": (transformers.Qwen2_5_VLConfig, TOWER_3B, TEXT_3B | {"num_attention_heads": 16}),
+}
+"""As in the config.json of Qwen2-VL-2B-Instruct and Qwen2.5-VL-3B-Instruct."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZES)
+def test_graphs_of_full_size_are_valid_and_parsed(name: str, tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    config_class, tower, text = FULL_SIZES[name]
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    config = config_class(
+        vision_config=tower,
+        text_config={**text, "vocab_size": 151936, "rope_parameters": rope},
+        tie_word_embeddings=True,
+    )
+    logger = trt.Logger(trt.Logger.ERROR)
+    for path in write_graphs(config, tmp_path, "onnx"):
+        onnx.checker.check_model(str(path))
+        fixed = tmp_path / "fixed"
+        fixed.mkdir(exist_ok=True)
+        for_rtx = write_for_tensorrt(path, fixed, 1024, "float16", without_body=False)
+        network = trt.Builder(logger).create_network()
+        parser = trt.OnnxParser(network, logger)
+        assert parser.parse_from_file(str(for_rtx))
+        (fixed / "weights.safetensors").unlink()
