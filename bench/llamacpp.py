@@ -19,14 +19,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from time import sleep
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from ..export.reference import sample_image
 from ..runtime.tensorfile import TensorFile
 from .floors import Machine
 from .gguf_model import write_gguf
-from .sides import Ours, timed
+from .sides import Ours
 
 KEEPS = (1.0, 0.1)
 _REST_S = 0.1
@@ -78,8 +78,24 @@ class LlamaCpp:
             raise SystemExit("Error: llama.cpp could not decode")
 
 
+class Clock:
+    """Milliseconds that a call takes, and what it returns.
+
+    Args:
+        processor: time that this process spends on processors, so that others do not count.
+    """
+
+    def __init__(self, processor: bool) -> None:
+        self._now = process_time if processor else perf_counter
+
+    def __call__(self, function: Any, *arguments: Any) -> tuple[float, Any]:
+        started = self._now()
+        result = function(*arguments)
+        return (self._now() - started) * 1e3, result
+
+
 def measure(
-    sides: dict[str, Ours], other: LlamaCpp | None, repeat: int, steps: int
+    sides: dict[str, Ours], other: LlamaCpp | None, clock: Clock, repeat: int, steps: int
 ) -> list[dict[str, float]]:
     """Milliseconds of every step in every round; decode is of one token."""
     image, rounds = sample_image(), []
@@ -90,18 +106,18 @@ def measure(
             for keep in KEEPS:
                 ours, at = sides[name], f"{name} {keep:g}"
                 sleep(_REST_S)
-                found[f"vision {at}"], seen = timed(ours.vision, ours.pixels(image), keep)
+                found[f"vision {at}"], seen = clock(ours.vision, ours.pixels(image), keep)
                 sleep(_REST_S)
-                found[f"prefill {at}"], (logits, cache) = timed(ours.prefill, seen)
+                found[f"prefill {at}"], (logits, cache) = clock(ours.prefill, seen)
                 sleep(_REST_S)
-                found[f"decode {at}"] = timed(ours.decode, logits, cache, steps)[0] / steps
+                found[f"decode {at}"] = clock(ours.decode, logits, cache, steps)[0] / steps
         for keep in KEEPS if other is not None else ():
             at = f"llama.cpp {keep:g}"
             sleep(_REST_S)
             assert other is not None
-            found[f"prefill {at}"], _ = timed(other.prefill, first.length(keep))
+            found[f"prefill {at}"], _ = clock(other.prefill, first.length(keep))
             sleep(_REST_S)
-            found[f"decode {at}"] = timed(other.decode, steps)[0] / steps
+            found[f"decode {at}"] = clock(other.decode, steps)[0] / steps
             found[f"vision {at}"] = found[f"vision {next(iter(sides))} {keep:g}"]
         for step in [key for key in found if key.startswith("prefill ")]:
             rest = step.removeprefix("prefill ")
@@ -166,8 +182,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=16, help="tokens decoded in each")
     parser.add_argument("--work", type=Path, default=Path("out") / "bench", help="for the GGUF")
     parser.add_argument("--alone", action="store_true", help="without llama.cpp")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="not of the clock: on a busy machine"
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     given = parser.parse_args(arguments)
+    if given.processor_time and given.threads != 1:
+        parser.error("--processor-time needs --threads 1: waiting threads would count")
     given.work.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0]
     sides = {
@@ -180,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
         file = write_gguf(given.work / f"{language.width}x{language.layers}-q4_0.gguf", language)
         room = sides["int4"].length(1.0) + given.steps
         other = LlamaCpp(file, given.threads, -(-room // 256) * 256)
-    rounds = measure(sides, other, given.repeat, given.steps)
+    rounds = measure(sides, other, Clock(given.processor_time), given.repeat, given.steps)
     machine = Machine([(512, language.width, language.inner)], given.threads)
     machine.measure()
     sizes = {name: weight_bytes(ours) for name, ours in sides.items()}
@@ -188,7 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
     versions = [f"{name} {version(name)}" for name in packages]
     shown = [*sides] if other is None else [*sides, "llama.cpp"]
     print(
-        f"{given.threads} threads, {given.repeat} rounds, {given.steps} tokens decoded; "
+        f"{'processor time, ' * given.processor_time}{given.threads} threads, "
+        f"{given.repeat} rounds, {given.steps} tokens decoded; "
         f"{', '.join(versions)}; load average before {load_before:.1f}, after "
         f"{os.getloadavg()[0]:.1f}\n\n{table(rounds, shown)}\n\n{goals(rounds)}\n"
     )
