@@ -129,11 +129,13 @@ def ranges(
     kind, _, number = graph.partition(".")
     tokens = (1, min(limits.tokens, least + _TYPICAL_TEXT), limits.tokens)
     text = (1, min(limits.tokens, _TYPICAL_TEXT), limits.tokens)
-    if kind == "vision":
+    if kind in ("vision", "video"):
         count = _range(usual[0], limits.counts[0]) if plan.vision_drop else (1, 1, 1)
         of_image = _range(least, limits.image_tokens)
         return {"images": _range(1, images), "tokens": of_image, "texts": text}, {"keep": count}
     rows = plan.tokens * images
+    if kind == "shrink":
+        return {"images": _range(1, images), "rows": _range(least, rows)}, {}
     if kind == "raters":
         return {"tokens": tokens, "image_tokens": _range(least, rows), "raters": text}, {}
     if kind == "drop":
