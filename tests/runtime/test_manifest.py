@@ -201,6 +201,7 @@ VALID: dict[str, Any] = {
         "context": 128,
         "embedding": "embed_tokens.weight",
         "dtype": "float16",
+        "weights": {"bits": 4, "block": 32, "symmetric": True},
     },
     "preprocessing": {
         "height": 32,
@@ -232,6 +233,7 @@ VALID: dict[str, Any] = {
         "tolerance": 0.001,
         "cases": [{"keep": [1.0], "tokens": [1, 2]}],
         "measured": [],
+        "rounding": [],
     },
     "variants": [
         {
@@ -314,6 +316,8 @@ FREE: list[Path] = [
     ("preprocessing", "pad_to_square"),
     ("variants",),
     ("language", "dtype"),
+    ("language", "weights"),
+    ("golden", "rounding"),
 ]
 
 
