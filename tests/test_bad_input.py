@@ -156,7 +156,9 @@ def test_a_chat_template_that_cannot_be_used(
     assert "chat template" in vtp("export", model, "--out", out).error()
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "llava_next", "llama", "no_such_model", None, 7])
+@pytest.mark.parametrize(
+    "kind", ["qwen3_vl", "llava_next_video", "llama", "no_such_model", None, 7]
+)
 def test_an_unsupported_family_is_named_with_the_supported_ones(
     vtp: Any, out: Path, model: Path, edit_json: Edit, kind: Any
 ) -> None:
@@ -619,7 +621,7 @@ def test_a_damaged_bundle_file_is_named(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"schema": 3}', '{"schema": "1"}', "[" * 100_000, "\xff"]
+    "text", ["", "{", "[]", "null", "{}", '{"schema": 4}', '{"schema": "1"}', "[" * 100_000, "\xff"]
 )
 def test_a_broken_manifest(vtp: Any, bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_bytes(text.encode("latin-1"))

@@ -204,6 +204,7 @@ VALID: dict[str, Any] = {
         "dtype": "float16",
         "position_axes": 1,
         "separator": None,
+        "weights": {"bits": 4, "block": 32, "symmetric": True},
     },
     "preprocessing": {
         "kind": "fixed",
@@ -236,6 +237,13 @@ VALID: dict[str, Any] = {
         "turn_join": "</s>",
         "image_token": "<image>",
         "image_token_id": 4,
+        "image_text": None,
+        "video": {
+            "open": "<video>\n",
+            "token": "<video>",
+            "token_id": 110,
+            "frame": None,
+        },
     },
     "generation": {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "eos": [2]},
     "files": [{"file": "tokenizer.json", "sha256": "0" * 64, "bytes": 9}],
@@ -244,9 +252,10 @@ VALID: dict[str, Any] = {
         "prompt": "what?",
         "tensors": "golden.safetensors",
         "tolerance": 0.001,
-        "cases": [{"keep": [1.0], "tokens": [1, 2]}],
+        "cases": [{"keep": [1.0], "tokens": [1, 2], "frames": 0}],
         "measured": [],
         "layers": None,
+        "rounding": [],
     },
     "variants": [
         {
@@ -334,8 +343,14 @@ FREE: list[Path] = [
     ("variants",),
     ("language", "dtype"),
     ("language", "position_axes"),
+    ("prompt", "image_text"),
+    ("prompt", "video"),
+    ("prompt", "video", "frame"),
     ("language", "separator"),
     ("golden", "layers"),
+    ("golden", "cases", 0, "frames"),
+    ("language", "weights"),
+    ("golden", "rounding"),
 ]
 
 
