@@ -189,6 +189,8 @@ class _Export:
             if vision.free_size:
                 vision = replace(vision, grid=self.opened.preprocessing(sample_image()).grid)
             self.recipe = self.recipe.for_tower(vision.has_cls)
+            if of_video is not None and self.recipe.vision is not None:
+                self.recipe.vision.check(of_video)
             plan = self.recipe.plan(
                 vision,
                 len(language.layers),

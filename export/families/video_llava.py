@@ -36,7 +36,7 @@ class VideoLlava(Llava):
         return self._parts(model, model.model.image_tower)
 
     def video(self, model: Any) -> VisionParts:
-        return replace(self._parts(model, model.model.video_tower), keeps_cls=True)
+        return replace(self._parts(model, model.model.video_tower), keeps_cls=True, tiled=True)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         pixels = pixels_of(model, medium)

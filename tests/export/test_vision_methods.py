@@ -204,18 +204,27 @@ def test_every_vision_side_method_is_among_the_cases() -> None:
             assert any((v, m) == ("siglip", name) for v, m, _ in CASES)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A tower, as far as a method asks before it runs."""
+
+    has_cls: bool
+    free_size: bool = False
+    one_to_one: bool = True
+
+
 @pytest.mark.parametrize(
     "method", [name for name in METHODS if issubclass(method_class(name), AttentionScored)]
 )
 def test_a_tower_without_cls_is_refused(method: str) -> None:
     vision = make_recipe(method, {}).vision
     assert vision is not None
-    vision.check(has_cls=True)
+    vision.check(Kind(has_cls=True))
     with pytest.raises(ScoreNotAvailable, match=r"score=column-mean.*divprune"):
-        vision.check(has_cls=False)
+        vision.check(Kind(has_cls=False))
     other = make_recipe(method, {"score": "column-mean"}).vision
     assert other is not None
-    other.check(has_cls=False)
+    other.check(Kind(has_cls=False))
 
 
 def test_the_export_of_a_tower_without_cls_says_what_fits(
