@@ -46,7 +46,8 @@ def test_the_hidden_state_is_that_of_transformers(
     model = LlavaForConditionalGeneration.from_pretrained(llava("deep")).eval()
     turn = manifest.prompt.render_turn(golden.prompt, 1, True)
     ids = Text(checked / "tokenizer.json").encode(turn)
-    pixels = torch.from_numpy(manifest.preprocessing([Image.open(checked / golden.image)]))
+    with Image.open(checked / golden.image) as image:
+        pixels = torch.from_numpy(manifest.preprocessing(image).pixels)
     table = model.get_input_embeddings()
     for number, case in enumerate(golden.cases):
         kept = torch.from_numpy(np.array(tensors.tensor(f"{number}.kept")))[0]

@@ -123,7 +123,7 @@ def test_fastv_drops_inside_the_decoder_and_numbers_stay(
         (
             {"method": "visionzip", "parameters": {"score": "column-mean"}},
             ScoreNotAvailable,
-            "by their row and column",
+            "no patches in their order",
         ),
         ({"method": "fastv", "positions": "compact"}, OptionInvalid, "original: this model"),
     ],
