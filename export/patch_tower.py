@@ -96,8 +96,8 @@ class PatchTower(VisionParts):
     """Layers in which every patch sees all, where others see the window of ``windows (tokens,)``
     int64 alone; None: there are no windows."""
 
-    def modules(self) -> list[nn.Module]:
-        return [*super().modules(), self.rotary]
+    def modules(self) -> dict[str, nn.Module]:
+        return super().modules() | {"rotary": self.rotary}
 
     def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
         tokens = 6

@@ -118,7 +118,7 @@ class VisionGraph(nn.Module):
 
     def __init__(self, parts: VisionParts, method: VisionMethod | None, target: Target) -> None:
         super().__init__()
-        self.tower = nn.ModuleList(parts.modules())
+        self.tower = nn.ModuleDict(parts.modules())
         self._parts = [parts]  # in a list, so that its modules are not registered twice
         self._method = method
         self._target = target

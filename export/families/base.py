@@ -79,10 +79,11 @@ class VisionParts:
         """Whether an image is one tile, and every patch of it a token."""
         return not self.tiled and self.merge is None and not self.free_size
 
-    def modules(self) -> list[nn.Module]:
-        """All that holds weights."""
-        found = (self.embeddings, self.layers, self.norm, self.merge, self.projector)
-        return [module for module in found if isinstance(module, nn.Module)]
+    def modules(self) -> dict[str, nn.Module]:
+        """All that holds weights, by name."""
+        names = ("embeddings", "layers", "norm", "merge", "projector")
+        found = {name: getattr(self, name) for name in names}
+        return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
 
     def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
         """Inputs of the vision graph that hold the image: an example and the shape of each."""

@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 import vtp
 from vtp.errors import ManifestInvalid, NotQuantizable, OptionInvalid, ParityFailed, TargetLacksType
 from vtp.export import ExportOptions, export_model
-from vtp.export import exporter as exporting
+from vtp.export import weights as weight_file
 from vtp.export.quantize import Quantized, check_shape, dequantize, quantize
 from vtp.export.targets import TARGETS
 from vtp.runtime.bundle import Bundle
@@ -227,7 +227,7 @@ def test_a_wrong_scale_is_found_at_export(
     def slightly_wrong(made: Quantized, how: WeightsRecord) -> np.ndarray:
         return dequantize(made, how) * np.float32(1.01)
 
-    monkeypatch.setattr(exporting, "dequantize", slightly_wrong)
+    monkeypatch.setattr(weight_file, "dequantize", slightly_wrong)
     options = ExportOptions(weights="int8", targets=("ort",))
     with pytest.raises(ParityFailed, match=r"language\.0"):
         export_model(str(llava("grouped-query")), tmp_path / "out", options)

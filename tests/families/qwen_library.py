@@ -58,6 +58,42 @@ class QwenLibrary(Library):
         return tokens
 
     @torch.no_grad()
+    def continued_video(
+        self, ids: Sequence[int], frames: Sequence[Image.Image], steps: int
+    ) -> list[int]:
+        """Greedy answer about a video: two frames together make the patches of one time.
+
+        The library's video processor wants torchvision. Its patches are put together here from
+        those of the frames as images, which hold the same frame twice.
+        """
+        config = self.model.config
+        made = [self.pixels([frame]) for frame in frames]
+        patch = config.vision_config.patch_size
+        single = [pixels.reshape(-1, 3, 2, patch, patch)[:, :, :1] for pixels, _ in made]
+        pairs = [
+            torch.cat(pair, dim=2).flatten(1)
+            for pair in zip(single[::2], single[1::2], strict=True)
+        ]
+        grid = made[0][1].clone()
+        grid[0, 0] = len(pairs)
+        count = int(grid.prod()) // 4
+        repeats = [count if token == config.video_token_id else 1 for token in ids]
+        tokens = torch.tensor([list(ids)]).repeat_interleave(torch.tensor(repeats), dim=1)
+        inputs: dict[str, Any] = {
+            "input_ids": tokens,
+            "attention_mask": torch.ones_like(tokens),
+            "mm_token_type_ids": 2 * (tokens == config.video_token_id).int(),
+            "pixel_values_videos": torch.cat(pairs),
+            "video_grid_thw": grid,
+        }
+        if hasattr(config.vision_config, "tokens_per_second"):
+            # Of frames without a rate the library takes 24 a second, two of them at a time.
+            inputs["second_per_grid_ts"] = torch.tensor([2 / 24])
+        out = self.model.generate(**inputs, max_new_tokens=steps, do_sample=False)
+        answer: list[int] = out[0, tokens.shape[1] :].tolist()
+        return answer
+
+    @torch.no_grad()
     def column_means(self, image: Image.Image, block: int) -> torch.Tensor:
         """``(tokens,)``: attention that a token's patches receive in a block of the tower, mean
         over heads, the patches that give it, and the four that receive it."""

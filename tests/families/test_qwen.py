@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
 import pytest
-import transformers
 
+import vtp
 from vtp.errors import BeyondLimits, OptionInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle import Bundle
@@ -18,12 +17,10 @@ from vtp.runtime.keep import keep_count
 from vtp.runtime.manifest import LimitsRecord
 from vtp.runtime.plan import Extent
 from vtp.runtime.tensorrt import variant as building
-from vtp.runtime.tensorrt.graphs import write_for_tensorrt
 from vtp.runtime.tensorrt.limits import check_request, ranges
 from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
 
 from .conftest import Loaded, load_all, picture
-from .full_size import write_graphs
 from .qwen_library import QwenLibrary
 
 STEPS = 10
@@ -54,6 +51,22 @@ def test_unpruned_answers_are_those_of_transformers(loaded: Loaded) -> None:
             result = pipeline.generate(pictures, QUESTION, keep=1.0, max_new_tokens=STEPS)
             assert list(result.tokens) == expected
             assert result.image_tokens == result.image_tokens_before
+
+
+def test_videos_are_read_as_transformers_does(loaded: Loaded) -> None:
+    library = QwenLibrary(loaded.folder)
+    frames = [picture(40, 32, seed=seed) for seed in range(4)]
+    ids = [
+        library.model.config.video_token_id if token == library.image_token else token
+        for token in library.prompt(QUESTION, 1)
+    ]
+    expected = library.continued_video(ids, frames, STEPS)
+    for pipeline in loaded.pipelines.values():
+        result = pipeline.generate(vtp.Video(frames), QUESTION, keep=1.0, max_new_tokens=STEPS)
+        assert list(result.tokens) == expected
+        assert len(result.kept) == 1
+        few = pipeline.generate(vtp.Video(frames), QUESTION, keep=3, max_new_tokens=1)
+        assert few.image_tokens == 2 * 3
 
 
 def test_a_second_turn_counts_on_behind_the_images(loaded: Loaded) -> None:
@@ -161,50 +174,3 @@ def test_tensorrt_rtx_builds_for_images_up_to_a_limit(
     largest = Extent(tiles=(101,), sizes=(101,))
     with pytest.raises(BeyondLimits, match=r"101, but the limit is 100.*--max-image-tokens"):
         check_request(plan, variant.limits, plan.counts(None, largest), largest, "vtp build b")
-
-
-TEXT_2B = {
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 2,
-}
-TEXT_3B = {**TEXT_2B, "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36}
-TOWER_2B = {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4}
-TOWER_3B = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "out_hidden_size": 2048,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
-FULL_SIZES = {
-    "2B": (transformers.Qwen2VLConfig, TOWER_2B, TEXT_2B),
-    "3B": (transformers.Qwen2_5_VLConfig, TOWER_3B, TEXT_3B | {"num_attention_heads": 16}),
-}
-"""As in the config.json of Qwen2-VL-2B-Instruct and Qwen2.5-VL-3B-Instruct."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FULL_SIZES)
-def test_graphs_of_full_size_are_valid_and_parsed(name: str, tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
-    config_class, tower, text = FULL_SIZES[name]
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-    config = config_class(
-        vision_config=tower,
-        text_config={**text, "vocab_size": 151936, "rope_parameters": rope},
-        tie_word_embeddings=True,
-    )
-    logger = trt.Logger(trt.Logger.ERROR)
-    for path in write_graphs(config, tmp_path, "onnx"):
-        onnx.checker.check_model(str(path))
-        fixed = tmp_path / "fixed"
-        fixed.mkdir(exist_ok=True)
-        for_rtx = write_for_tensorrt(path, fixed, 1024, "float16", without_body=False)
-        network = trt.Builder(logger).create_network()
-        parser = trt.OnnxParser(network, logger)
-        assert parser.parse_from_file(str(for_rtx))
-        (fixed / "weights.safetensors").unlink()
