@@ -1,0 +1,208 @@
+"""Every error that vtp raises on purpose.
+
+    VtpError
+    ├── KeepOutOfRange              (ValueError)
+    ├── KeepCountMismatch           (ValueError)
+    ├── KeepGrows                   (ValueError)
+    ├── ImagesDiffer                (ValueError)
+    ├── AverageOutOfReach           (ValueError)
+    ├── MissingPackage              (ImportError)
+    ├── ModelError
+    │   ├── ModelNotFound           (FileNotFoundError)
+    │   ├── ModelFileMissing        (FileNotFoundError)
+    │   ├── ModelNotSupported       (ValueError)
+    │   ├── UnsafeWeights           (ValueError)
+    │   └── WeightsMismatch         (ValueError)
+    ├── ExportError
+    │   ├── MethodUnknown           (LookupError)
+    │   ├── MethodsDoNotCombine     (ValueError)
+    │   ├── ParameterInvalid        (ValueError)
+    │   ├── ScoreUnknown            (LookupError)
+    │   ├── ScoreNotAvailable       (ValueError)
+    │   ├── LayerOutOfRange         (ValueError)
+    │   ├── OutputExists            (FileExistsError)
+    │   ├── GraphNotLowered         (RuntimeError)
+    │   ├── DiskFull                (OSError)
+    │   ├── WeightsNotCopied        (ArithmeticError)
+    │   ├── NotQuantizable          (ValueError)
+    │   ├── TargetLacksType         (ValueError)
+    │   └── ParityFailed            (ArithmeticError)
+    ├── BundleError
+    │   ├── BundleNotFound          (FileNotFoundError)
+    │   ├── ManifestInvalid         (ValueError)
+    │   ├── ManifestTooNew          (ValueError)
+    │   ├── ManifestTooOld          (ValueError)
+    │   ├── GuideMissing            (ValueError)
+    │   ├── GuideMismatch           (ValueError)
+    │   ├── BundleCorrupted         (ValueError)
+    │   └── UnsafePath              (ValueError)
+    ├── ImageError
+    │   ├── ImageUnreadable         (ValueError)
+    │   ├── ImageTypeNotAllowed     (ValueError)
+    │   ├── ImageTooLarge           (ValueError)
+    │   ├── VideoUnreadable         (ValueError)
+    │   └── VideoNotSupported       (ValueError)
+    ├── PromptError
+    │   ├── ImageCountMismatch      (ValueError)
+    │   ├── EmptyPrompt             (ValueError)
+    │   └── ContextTooLong          (ValueError)
+    ├── OptionInvalid               (ValueError)
+    ├── SamplingInvalid             (ValueError)
+    └── EngineError
+        ├── EngineUnknown           (LookupError)
+        ├── EngineUnavailable       (RuntimeError)
+        ├── RunFailed               (RuntimeError)
+        ├── VerifyFailed            (ArithmeticError)
+        ├── BeyondLimits            (ValueError)
+        ├── TargetMissing           (ValueError)
+        ├── BuildFailed             (RuntimeError)
+        │   └── BuildKilled         (MemoryError)
+        ├── KernelUnavailable       (RuntimeError)
+        ├── VariantMissing          (LookupError)
+        └── VariantMismatch         (RuntimeError)
+
+A leaf also inherits the builtin that fits, so that callers may catch either. Messages are made
+here, from typed arguments: what happened, what was given, what is accepted, what to do.
+"""
+
+from __future__ import annotations
+
+from .base import (
+    MissingPackage,
+    OptionInvalid,
+    VtpError,
+)
+from .bundle import (
+    BundleCorrupted,
+    BundleError,
+    BundleNotFound,
+    GuideMismatch,
+    GuideMissing,
+    ManifestInvalid,
+    ManifestTooNew,
+    ManifestTooOld,
+    UnsafePath,
+)
+from .engine import (
+    BeyondLimits,
+    BuildFailed,
+    BuildKilled,
+    EngineError,
+    EngineUnavailable,
+    EngineUnknown,
+    KernelUnavailable,
+    RunFailed,
+    TargetMissing,
+    VariantMismatch,
+    VariantMissing,
+    VerifyFailed,
+)
+from .export import (
+    DiskFull,
+    ExportError,
+    GraphNotLowered,
+    LayerOutOfRange,
+    MethodsDoNotCombine,
+    MethodUnknown,
+    NotQuantizable,
+    OutputExists,
+    ParameterInvalid,
+    ParityFailed,
+    ScoreNotAvailable,
+    ScoreUnknown,
+    TargetLacksType,
+    WeightsNotCopied,
+)
+from .keeps import (
+    AverageOutOfReach,
+    ImagesDiffer,
+    KeepCountMismatch,
+    KeepGrows,
+    KeepOutOfRange,
+)
+from .media import (
+    ImageError,
+    ImageTooLarge,
+    ImageTypeNotAllowed,
+    ImageUnreadable,
+    VideoNotSupported,
+    VideoUnreadable,
+)
+from .model import (
+    ModelError,
+    ModelFileMissing,
+    ModelNotFound,
+    ModelNotSupported,
+    UnsafeWeights,
+    WeightsMismatch,
+)
+from .prompt import (
+    ContextTooLong,
+    EmptyPrompt,
+    ImageCountMismatch,
+    PromptError,
+    SamplingInvalid,
+)
+
+__all__ = [
+    "AverageOutOfReach",
+    "BeyondLimits",
+    "BuildFailed",
+    "BuildKilled",
+    "BundleCorrupted",
+    "BundleError",
+    "BundleNotFound",
+    "ContextTooLong",
+    "DiskFull",
+    "EmptyPrompt",
+    "EngineError",
+    "EngineUnavailable",
+    "EngineUnknown",
+    "ExportError",
+    "GraphNotLowered",
+    "GuideMismatch",
+    "GuideMissing",
+    "ImageCountMismatch",
+    "ImageError",
+    "ImageTooLarge",
+    "ImageTypeNotAllowed",
+    "ImageUnreadable",
+    "ImagesDiffer",
+    "KeepCountMismatch",
+    "KeepGrows",
+    "KeepOutOfRange",
+    "KernelUnavailable",
+    "LayerOutOfRange",
+    "ManifestInvalid",
+    "ManifestTooNew",
+    "ManifestTooOld",
+    "MethodUnknown",
+    "MethodsDoNotCombine",
+    "MissingPackage",
+    "ModelError",
+    "ModelFileMissing",
+    "ModelNotFound",
+    "ModelNotSupported",
+    "NotQuantizable",
+    "OptionInvalid",
+    "OutputExists",
+    "ParameterInvalid",
+    "ParityFailed",
+    "PromptError",
+    "RunFailed",
+    "SamplingInvalid",
+    "ScoreNotAvailable",
+    "ScoreUnknown",
+    "TargetLacksType",
+    "TargetMissing",
+    "UnsafePath",
+    "UnsafeWeights",
+    "VariantMismatch",
+    "VariantMissing",
+    "VerifyFailed",
+    "VideoNotSupported",
+    "VideoUnreadable",
+    "VtpError",
+    "WeightsMismatch",
+    "WeightsNotCopied",
+]

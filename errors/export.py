@@ -1,0 +1,151 @@
+"""What an export cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .base import VtpError, listed
+
+
+class ExportError(VtpError):
+    """Something went wrong while a bundle was made."""
+
+
+class MethodUnknown(ExportError, LookupError):
+    """No pruning method of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"method {name!r} is unknown; known: {', '.join(known)}")
+
+
+class MethodsDoNotCombine(ExportError, ValueError):
+    """Methods that cannot work in one bundle."""
+
+    def __init__(self, names: Sequence[str], problem: str) -> None:
+        super().__init__(
+            f"methods {listed(names)} do not combine: {problem}; at most one method of the vision "
+            "side and one inside the decoder go together, such as fastervlm+pyramiddrop"
+        )
+
+
+class ParameterInvalid(ExportError, ValueError):
+    """A parameter that a method does not have, or a value that it does not take."""
+
+    def __init__(self, method: str, name: str, value: object, accepted: str) -> None:
+        super().__init__(
+            f"parameter {name}={value!r} of method {method!r} is not accepted: give {accepted}"
+        )
+
+
+class ScoreUnknown(ExportError, LookupError):
+    """No score of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"score {name!r} is unknown; known: {listed(known)}")
+
+
+class ScoreNotAvailable(ExportError, ValueError):
+    """A score that the model, or the rest of the plan, cannot deliver."""
+
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        super().__init__(
+            f"{name!r} "
+            + (
+                reason
+                or "ranks by the [CLS] token, which this vision tower does not have: add --set "
+                "score=column-mean, or take a method that needs no attention "
+                "(divprune, cdpruner, uniform, random)"
+            )
+        )
+
+
+class LayerOutOfRange(ExportError, ValueError):
+    """A drop at a layer where none can be."""
+
+    def __init__(self, method: str, layers: Sequence[int], depth: int) -> None:
+        super().__init__(
+            f"{method!r} drops before layer(s) {listed(layers)}, but this decoder has {depth} "
+            f"layers: give ascending layers in 1..{depth - 1}"
+        )
+
+
+class OutputExists(ExportError, FileExistsError):
+    """The output path is taken."""
+
+    def __init__(self, path: Path, replaceable: bool) -> None:
+        super().__init__(
+            f"{str(path)!r} exists already; "
+            + (
+                "pass --force to replace it, or another --out"
+                if replaceable
+                else "it is not a bundle, so it is not replaced even with --force; "
+                "give another --out"
+            )
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class GraphNotLowered(ExportError, RuntimeError):
+    """A graph pass did not find what the traced model must contain."""
+
+    def __init__(self, graph: str, problem: str) -> None:
+        super().__init__(
+            f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
+            "torch traces the model differently: use the versions in constraints.txt"
+        )
+
+
+class DiskFull(ExportError, OSError):
+    """Less room than the bundle needs."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"the weights of the bundle need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free "
+            f"in {str(folder.parent)!r}: make room, or give --out on another disk"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WeightsNotCopied(ExportError, ArithmeticError):
+    """The written weight file is not what the checkpoint holds."""
+
+    def __init__(self, tensor: str, want: float, got: float) -> None:
+        super().__init__(
+            f"tensor {tensor!r} of the weight file holds {got:.6g} where the checkpoint has "
+            f"{want:.6g}: it was copied wrongly, or the disk does not keep what is written; no "
+            "bundle was written"
+        )
+
+
+class NotQuantizable(ExportError, ValueError):
+    """A matrix that does not split into blocks, or its rows not into bytes."""
+
+    def __init__(self, name: str, shape: tuple[int, int], parts: str, axis: str) -> None:
+        count = shape[axis == "inputs"]
+        super().__init__(
+            f"{name} with {shape[0]} outputs of {shape[1]} inputs cannot be quantized: its {count} "
+            f"{axis} do not split into {parts}; "
+            + ("choose another --block" if axis == "inputs" else "choose --weights int8")
+        )
+
+
+class TargetLacksType(ExportError, ValueError):
+    """A type of weights that a target's engines do not take."""
+
+    def __init__(self, target: str, what: str, instead: str) -> None:
+        super().__init__(f"target {target} has no {what}: {instead}")
+
+
+class ParityFailed(ExportError, ArithmeticError):
+    """An exported graph does not compute what the PyTorch model computes."""
+
+    def __init__(self, graph: str, measured: str, tolerance: str) -> None:
+        super().__init__(
+            f"graph {graph!r} deviates from PyTorch: {measured} (tolerated: {tolerance}); "
+            "no bundle was written"
+        )

@@ -1,0 +1,71 @@
+"""How many tokens shall be kept: numbers that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .base import VtpError, listed
+
+
+class KeepOutOfRange(VtpError, ValueError):
+    """A keep that is neither a ratio in (0, 1] nor a count in 1..total, or cannot be had."""
+
+    def __init__(self, keep: object, total: int | None = None, *, prunes: bool = True) -> None:
+        if not prunes:
+            super().__init__(
+                f"keep {keep!r} is out of range: without pruning all {total} image tokens are "
+                "kept; leave keep out, or export with a pruning method"
+            )
+            return
+        count = f"1..{total}" if total else "at least 1"
+        super().__init__(
+            f"keep {keep!r} is out of range: give a ratio above 0 and up to 1.0 (such as 0.1), "
+            f"or a whole count of tokens per image, {count}"
+        )
+
+
+class KeepCountMismatch(VtpError, ValueError):
+    """Another number of keeps than the plan has drops."""
+
+    def __init__(self, given: Sequence[object], layers: Sequence[int], total: int) -> None:
+        places = ", ".join(
+            "the vision graph" if layer == 0 else f"layer {layer}" for layer in layers
+        )
+        super().__init__(
+            f"{len(given)} keep(s) were given ({listed(given)}), but tokens are dropped at "
+            f"{len(layers)} place(s) ({places}): give one keep for each with commas between, in "
+            f"that order, each of all {total} tokens of an image; or 1.0 to drop none, or an "
+            "average (--average) over the layers"
+        )
+
+
+class KeepGrows(VtpError, ValueError):
+    """A later drop that keeps more than an earlier one left."""
+
+    def __init__(self, keeps: Sequence[object]) -> None:
+        super().__init__(
+            f"keeps {listed(keeps)} grow: what has been dropped cannot come back; give keeps that "
+            "fall or stay equal (each is of all tokens of an image)"
+        )
+
+
+class ImagesDiffer(VtpError, ValueError):
+    """A budget for each image, and images with different numbers of tokens."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(
+            f"images of {listed(sizes)} tokens cannot share one count: this plan keeps a share of "
+            "each image inside the decoder; ask about them one by one, or export with "
+            "--set budget=all"
+        )
+
+
+class AverageOutOfReach(VtpError, ValueError):
+    """An average below what the layers before the first drop see."""
+
+    def __init__(self, average: object, least: float) -> None:
+        super().__init__(
+            f"an average of {average} is out of reach: the layers before the first drop see every "
+            f"token, so this plan averages at least {least:.3f} of them; drop at an earlier layer, "
+            "or drop in the vision graph too (--method fastervlm+NAME)"
+        )

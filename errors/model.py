@@ -1,0 +1,72 @@
+"""A checkpoint that cannot be read or is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .base import VtpError, first
+
+
+class ModelError(VtpError):
+    """Something about the model that is to be exported."""
+
+
+class ModelNotFound(ModelError, FileNotFoundError):
+    """Neither a preset, nor a folder, nor a model that the hub could deliver."""
+
+    def __init__(self, model: str, presets: Iterable[str], reason: str | None = None) -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"model {model!r} was not found{why}: give a preset ({', '.join(presets)}), "
+            "a hub id such as org/name, or the path of a local folder that holds config.json, "
+            "tokenizer.json, preprocessor_config.json and *.safetensors"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ModelFileMissing(ModelError, FileNotFoundError):
+    """A model folder lacks a file that export needs."""
+
+    def __init__(self, folder: Path, name: str, hint: str = "") -> None:
+        super().__init__(
+            f"model folder {str(folder)!r} has no {name}"
+            + (f": {hint}" if hint else "; download the complete model and pass its folder")
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ModelNotSupported(ModelError, ValueError):
+    """The model's family, or something within the family, cannot be exported."""
+
+    def __init__(self, what: str, supported: Iterable[str]) -> None:
+        super().__init__(f"{what} is not supported; supported: {', '.join(supported)}")
+
+
+class UnsafeWeights(ModelError, ValueError):
+    """Weights in a format that can run code when it is read."""
+
+    def __init__(self, folder: Path, found: str) -> None:
+        super().__init__(
+            f"model folder {str(folder)!r} has its weights as {found}, which can run code when "
+            "read; only safetensors are read: convert them "
+            "(model.save_pretrained(folder) in transformers writes safetensors)"
+        )
+
+
+class WeightsMismatch(ModelError, ValueError):
+    """Weights that are not those of the model that config.json describes."""
+
+    def __init__(
+        self, folder: Path, missing: Sequence[str], extra: Sequence[str], wrong: Sequence[str]
+    ) -> None:
+        kinds = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+        problems = [f"{len(names)} {what}: {first(names)}" for what, names in kinds if names]
+        super().__init__(
+            f"the weights in {str(folder)!r} do not fit its config.json: tensors "
+            f"{'; '.join(problems)}; download the complete model, or correct config.json"
+        )

@@ -1,0 +1,44 @@
+"""A request that a model cannot answer."""
+
+from __future__ import annotations
+
+from .base import VtpError
+
+
+class PromptError(VtpError):
+    """Something about the prompt."""
+
+
+class ImageCountMismatch(PromptError, ValueError):
+    """The prompt's image places and the images given differ in number."""
+
+    def __init__(self, places: int, images: int, marker: str) -> None:
+        super().__init__(
+            f"the prompt has {places} image place(s) ({marker!r}) and {images} image(s) were "
+            f"given: give one image for each {marker!r}, or leave the markers out "
+            "(they are then put in front)"
+        )
+
+
+class EmptyPrompt(PromptError, ValueError):
+    """A prompt without text."""
+
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty: give a question or an instruction")
+
+
+class ContextTooLong(PromptError, ValueError):
+    """More tokens than the model or the cache can hold."""
+
+    def __init__(self, needed: int, limit: int, what: str) -> None:
+        super().__init__(
+            f"{needed} tokens are needed (image + text + new tokens), but {what} holds {limit}: "
+            "lower keep or max_new_tokens, shorten the prompt, or give fewer images"
+        )
+
+
+class SamplingInvalid(VtpError, ValueError):
+    """A sampling setting outside its range."""
+
+    def __init__(self, name: str, value: object, accepted: str) -> None:
+        super().__init__(f"{name} {value!r} is not accepted: give {accepted}")
