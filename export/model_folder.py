@@ -44,8 +44,13 @@ class ModelFolder:
         self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
         if layout is not None and layout not in self.family.layouts:
             accepted = " or ".join(self.family.layouts)
-            fits = f"{accepted} for a {self.family.name}" if accepted else "none: it has one"
-            raise OptionInvalid("layout", layout, fits)
+            raise OptionInvalid(
+                "layout",
+                layout,
+                f"{accepted} for a {self.family.name}"
+                if accepted
+                else f"no layout: {self.family.name} arranges its image tokens in one way",
+            )
         self.preprocessing = self.family.preprocessing(self.config, self._processor_files(layout))
         self.prompt = self._prompt()
 

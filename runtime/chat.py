@@ -103,6 +103,7 @@ class Chat:
         manifest.plan.keeps(keep)
         images = read_media(image, manifest.preprocessing, loaded.max_pixels)
         kinds, layout = kinds_of(images), manifest.prompt
+        # A prompt that cannot be is refused before the images take their time.
         layout.render_turn(prompt, kinds, True, [1] * len(kinds))
         loading = perf_counter()
         media = preprocess(images, manifest.preprocessing)
@@ -198,7 +199,8 @@ class Chat:
         if threshold is not None and self._capacity is not None:
             raise SamplingInvalid("exit_threshold", threshold, "none in a conversation")
         check = threshold is not None
-        said = self._guide.look(prompt, images, settings.max_new_tokens, check)
+        sizes = asked[1].sizes
+        said = self._guide.look(prompt, images, settings.max_new_tokens, check, sizes)
         report = GuideResult(
             text=self._guide.decode(said.tokens),
             scores=tuple(said.scores),

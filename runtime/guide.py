@@ -91,7 +91,12 @@ class Guide:
         self._include_last_row = guide.include_last_visual_row
 
     def look(
-        self, prompt: str, images: Sequence[Read], max_new_tokens: int | None, check: bool
+        self,
+        prompt: str,
+        images: Sequence[Read],
+        max_new_tokens: int | None,
+        check: bool,
+        sizes: Sequence[int] | None = None,
     ) -> Guidance:
         """Answer a question, greedily, and note what mattered.
 
@@ -100,6 +105,11 @@ class Guide:
             images: images and videos, as from ``read_media``.
             max_new_tokens: longest answer; None takes the guide's default.
             check: whether to work out the consistency too.
+            sizes: image tokens of each image in the large model; None: not asked.
+
+        Raises:
+            GuideMismatch: the guide has other image tokens of these images.
+            ContextTooLong: they are more than the guide can read.
         """
         loaded, manifest = self._loaded, self._loaded.bundle.manifest
         began = perf_counter()
@@ -110,6 +120,9 @@ class Guide:
         frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
         tokens = loaded.text.encode(layout.render_turn(prompt, kinds, True, frames))
         media = placed(media, layout)
+        own = extent_of(media).sizes
+        if sizes is not None and own != tuple(sizes):
+            raise GuideMismatch("number of image tokens", list(own), list(sizes))
         preprocessed = perf_counter()
         needed = len(tokens) - len(media) + extent_of(media).total
         room = manifest.language.context - needed

@@ -10,7 +10,6 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -28,6 +27,7 @@ from PIL import (  # noqa: F401  isort: skip
 )
 
 from ..errors import ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
+from .open_file import label_of, open_file
 
 DEFAULT_MAX_PIXELS = 8192 * 8192
 """Pixels that an image may have at most, unless the caller says otherwise (67 million)."""
@@ -107,17 +107,8 @@ def load_image(
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source), name or "image", max_pixels)
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        label = name or (path if len(path) <= 200 else f"{path[:200]}...")
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on impossible names
-            raise ImageUnreadable(label, "it is a folder; give the path of an image file")
-        try:
-            file = Path(path).open("rb")  # noqa: SIM115
-        except FileNotFoundError as error:
-            raise ImageUnreadable(label, "there is no such file") from error
-        except (OSError, ValueError) as error:
-            raise ImageUnreadable(label, getattr(error, "strerror", None) or str(error)) from error
-        with file:
+        label = name or label_of(source)
+        with open_file(source, label, "an image", ImageUnreadable) as file:
             return _decode(file, label, max_pixels)
     if hasattr(source, "read"):
         label = name or str(getattr(source, "name", "image"))

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +21,7 @@ from PIL import Image
 
 from ...errors import ImageTooLarge, MissingPackage, VideoUnreadable
 from ..images import DEFAULT_MAX_PIXELS, ImageSource, load_image
+from ..open_file import label_of, open_file
 from .limits import MAX_VIDEO_BYTES
 from .sampling import MAX_FRAMES, Sampling
 
@@ -75,17 +75,8 @@ def read_frames(
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), sampling, max_pixels, name or "the video")
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        label = name or (path if len(path) <= 200 else f"{path[:200]}...")
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on impossible names
-            raise VideoUnreadable(label, "it is a folder; give the path of a video file")
-        try:
-            file = Path(path).open("rb")  # noqa: SIM115
-        except FileNotFoundError as error:
-            raise VideoUnreadable(label, "there is no such file") from error
-        except (OSError, ValueError) as error:
-            raise VideoUnreadable(label, getattr(error, "strerror", None) or str(error)) from error
-        with file:
+        label = name or label_of(source)
+        with open_file(source, label, "a video", VideoUnreadable) as file:
             return _decode(file, sampling, max_pixels, label)
     if hasattr(source, "read"):
         return _decode(

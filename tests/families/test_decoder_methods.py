@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import vtp
+from vtp.errors import GuideMismatch
+
 from ..export.staged_oracle import Oracle, OracleDrop, Rows
 from .conftest import load_all, picture
 from .library import Library
@@ -72,3 +75,15 @@ def test_answers_are_those_of_the_papers_code(
         assert list(result.tokens) == expected.tokens
         for stage, truth in zip(result.stages, expected.stages, strict=True):
             assert stage.image_tokens == truth.image_tokens
+
+
+def test_a_guide_that_has_other_image_tokens_is_refused(bundle_of: Callable[..., Path]) -> None:
+    """Dropping in the vision graph leaves a large mosaic unshrunken, and the guide shrinks it."""
+    guide = bundle_of("llava_onevision", "guide", ("ort",))
+    large = vtp.load(bundle_of("llava_onevision", "divprune+sgl", ("ort",)), guide=guide)
+    small, big = picture(40, 40), picture(190, 190)
+    assert large.generate(small, QUESTION, keep=(0.5, 0.25), max_new_tokens=2).guide is not None
+    whole = large.generate(big, QUESTION, keep=1.0, max_new_tokens=2)
+    assert whole.guide is not None
+    with pytest.raises(GuideMismatch, match="number of image tokens"):
+        large.generate(big, QUESTION, keep=(0.5, 0.25), max_new_tokens=2)
