@@ -9,6 +9,7 @@ import click
 
 from ..packages import require
 from ..runtime.keep import Keeps
+from ..runtime.manifest import LimitsRecord
 from .options import KeepsType, bundle_argument
 
 
@@ -44,6 +45,13 @@ from .options import KeepsType, bundle_argument
     help="Most images of a turn.",
 )
 @click.option(
+    "--max-frames",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Most frames of a video; 0 leaves videos out.  [default: as many as the model takes by "
+    "itself, where that is one number]",
+)
+@click.option(
     "--max-image-tokens",
     type=click.IntRange(min=1),
     metavar="N",
@@ -72,6 +80,7 @@ def build(
     capabilities: tuple[str, ...],
     max_tokens: int | None,
     max_images: int,
+    max_frames: int | None,
     max_image_tokens: int | None,
     max_keep: Keeps | None,
     topk: str,
@@ -105,6 +114,7 @@ def build(
         compute_capabilities=capabilities,
         max_tokens=max_tokens,
         max_images=max_images,
+        max_frames=max_frames,
         max_image_tokens=max_image_tokens,
         max_keep=max_keep,
         topk=topk,
@@ -116,5 +126,12 @@ def build(
     print(
         f"{bundle}: variant {variant.name!r}, {len(variant.engines)} engines of {variant.engine} "
         f"{variant.version} for {cards}, {total / 1e6:.1f} MB; up to {variant.limits.tokens} "
-        f"tokens, {variant.limits.images} images a turn; selection: {variant.topk}"
+        f"tokens, {_turn(variant.limits)}; selection: {variant.topk}"
     )
+
+
+def _turn(limits: LimitsRecord) -> str:
+    parts = [f"{limits.images} image{'s' if limits.images > 1 else ''}"]
+    if limits.frames:
+        parts.append(f"a video of {limits.frames} frames")
+    return " or ".join(parts) + " a turn"

@@ -158,8 +158,10 @@ def _variant(variant: VariantRecord) -> dict[str, Any]:
         "plugin": variant.plugin,
         "most tokens": limits.tokens,
         "most images": limits.images,
-        "most tokens of an image": limits.image_tokens,
-        "most kept of an image": ", ".join(map(str, limits.counts)) or None,
+        "most frames of a video": limits.frames or None,
+        "most tiles of an image": limits.tiles if limits.tiles > 1 else None,
+        "most image tokens of an image": limits.rows,
+        "most kept of a tile": ", ".join(map(str, limits.counts)) or None,
         "bytes": sum(record.bytes for record in variant.engines),
     }
 

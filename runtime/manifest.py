@@ -229,13 +229,22 @@ class LimitsRecord:
     """Most tokens of a conversation in the first language stage: text, image tokens, answer."""
     images: int
     """Most images of a turn."""
+    frames: int
+    """Most frames of a video; 0: videos are not built for."""
+    tiles: int
+    """Most tiles of one image, or frames of a video that the tower looks at."""
+    rows: int
+    """Most image tokens of one image or video as the prompt reads them, before any is dropped."""
+    separators: int
+    """Most rows among them that are no patch of a tile: separators and [CLS]."""
     counts: tuple[int, ...]
-    """Most image tokens of one image that are left after each drop of the plan."""
+    """Most image tokens of one tile that are left after each drop of the plan."""
     image_tokens: int
-    """Most image tokens of one image, or tile of it, before any is dropped."""
+    """Most image tokens of one tile before any is dropped."""
 
     def __post_init__(self) -> None:
-        least = min(self.tokens - 1, self.images, self.image_tokens, *self.counts)
+        sizes = (self.tokens - 1, self.images, self.tiles, self.rows, self.image_tokens)
+        least = min(*sizes, self.frames + 1, self.separators + 1, *self.counts)
         if least < 1:
             raise ManifestInvalid("variants.limits", f"{self} allows nothing")
 

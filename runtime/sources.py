@@ -129,6 +129,9 @@ def rebuild_command(bundle: Bundle, variant: VariantRecord) -> str:
     words.append(f"--max-tokens {limits.tokens}")
     if limits.images > 1:
         words.append(f"--max-images {limits.images}")
+    sampling = bundle.manifest.preprocessing.sampling
+    if sampling is not None and limits.frames != (sampling.count or 0):
+        words.append(f"--max-frames {limits.frames}")
     if limits.image_tokens != plan.tokens:
         words.append(f"--max-image-tokens {limits.image_tokens}")
     if any(count < limits.image_tokens for count in limits.counts):

@@ -20,7 +20,7 @@ from ...errors import ImageUnreadable, VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks, mosaic
-from .base import Box, Medium, Resample, check_frames, in_line, tile_after_tile
+from .base import Box, Largest, Medium, Resample, check_frames, in_line, tile_after_tile
 from .hf_anyres_config import fields_from_hf_config
 from .levels import level_table, write_levels
 from .limits import MAX_TILES, check_growth, check_video
@@ -178,9 +178,26 @@ class AnyResPreprocessor:
         pixels = self._empty(len(frames))
         for number, frame in enumerate(frames):
             self._squeeze(rgb_on_white(frame), pixels[number])
-        pooled = (math.ceil(self.grid[0] / 2), math.ceil(self.grid[1] / 2))
         boxes = [(0.0, 0.0, float(frame.width), float(frame.height)) for frame in frames]
-        return tile_after_tile(pixels, pooled, boxes, separator=True, kind="video")
+        return tile_after_tile(pixels, self._pooled, boxes, separator=True, kind="video")
+
+    def largest(self, tokens: int, frames: int = 0) -> Largest:
+        """See ``Preprocessor``; mosaics count as large as they are once they are shrunken."""
+        if frames:
+            pooled = math.prod(self._pooled)
+            return Largest(frames, frames * pooled + 1, 1)
+        found = []
+        for height, width in self.pinpoints:
+            rows, columns = height // self.side, width // self.side
+            separators = rows * self.grid[0] if self.layout == "unpad" else 0
+            mosaic_tiles = rows * columns if self.most is None else min(rows * columns, self.most)
+            found.append((1 + rows * columns, (1 + mosaic_tiles) * tokens + separators, separators))
+        return Largest(*(max(numbers) for numbers in zip(*found, strict=True)))
+
+    @property
+    def _pooled(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of a frame."""
+        return math.ceil(self.grid[0] / 2), math.ceil(self.grid[1] / 2)
 
     def _empty(self, tiles: int) -> np.ndarray:
         return np.empty((tiles, 3, self.side, self.side), np.float32)

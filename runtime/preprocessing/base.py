@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -92,6 +92,17 @@ class Medium:
         return picked
 
 
+class Largest(NamedTuple):
+    """The most that one image or video comes to."""
+
+    tiles: int
+    """Tiles or frames that the tower looks at."""
+    rows: int
+    """Image tokens as the prompt reads them before any is dropped."""
+    separators: int = 0
+    """Of ``rows``, those that are no patch of a tile: separators and [CLS]."""
+
+
 class Preprocessor(Protocol):
     """What is done to an image before the vision graph: a frozen dataclass of settings."""
 
@@ -124,6 +135,14 @@ class Preprocessor(Protocol):
             VideoNotSupported: The model takes no video.
             VideoUnreadable: There are no frames, or they are of several sizes.
             ImageUnreadable: As for images.
+        """
+
+    def largest(self, tokens: int, frames: int = 0) -> Largest:
+        """What the largest image comes to, or a video.
+
+        Args:
+            tokens: Image tokens of a tile or frame, of those of any size the most.
+            frames: Of a video; 0 asks for an image.
         """
 
     def to_dict(self) -> dict[str, Any]:

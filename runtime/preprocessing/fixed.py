@@ -17,7 +17,7 @@ from PIL import Image
 from ...errors import ManifestInvalid, ModelNotSupported, VideoNotSupported
 from ..images import rgb_on_white
 from . import checks
-from .base import Box, Medium, check_frames, tile_after_tile
+from .base import Box, Largest, Medium, check_frames, tile_after_tile
 from .hf_image_config import VIDEO_LLAVA_FRAMES, fields_from_hf_config
 from .hf_video_config import sampling_from
 from .levels import level_table, write_levels
@@ -156,6 +156,13 @@ class ImagePreprocessor:
             extra=int(self.video_cls),
             kind="video",
         )
+
+    def largest(self, tokens: int, frames: int = 0) -> Largest:
+        """See ``Preprocessor``."""
+        if not frames:
+            return Largest(1, tokens)
+        led = frames * int(self.video_cls)
+        return Largest(frames, frames * tokens + led, led)
 
     def pixels(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Preprocess images of any size.

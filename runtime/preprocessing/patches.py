@@ -19,7 +19,7 @@ from ...errors import ImageUnreadable, VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks
-from .base import Medium, check_frames
+from .base import Largest, Medium, check_frames
 from .hf_patches_config import fields_from_hf_config
 from .levels import MAX_NUMBER, level_table, write_levels
 from .limits import MAX_SIDE, check_video
@@ -173,6 +173,11 @@ class PatchPreprocessor:
             seconds = np.float32(self.group / (fps or UNKNOWN_FPS))
             step = float(np.float32(self.tokens_per_second) * seconds)
         return self._medium(frames, self.video_min_pixels, most, "video", step)
+
+    def largest(self, tokens: int, frames: int = 0) -> Largest:
+        """See ``Preprocessor``."""
+        groups = math.ceil(frames / self.group) if frames else 1
+        return Largest(groups, groups * tokens)
 
     def _medium(
         self, frames: Sequence[Image.Image], least: int, most: int, kind: str, step: float

@@ -17,7 +17,7 @@ from ...errors import VideoNotSupported
 from .. import strict
 from ..images import rgb_on_white
 from . import checks
-from .base import Box, Medium, check_frames, tile_after_tile
+from .base import Box, Largest, Medium, check_frames, tile_after_tile
 from .hf_tiles_config import fields_from_hf_config
 from .levels import level_table, write_levels
 from .limits import MAX_SIDE, MAX_TILES, check_video
@@ -145,6 +145,11 @@ class TilePreprocessor:
             write_levels(pixels[number], self._resized(rgb_on_white(frame), 1, 1), table)
         boxes = [(0.0, 0.0, float(frame.width), float(frame.height)) for frame in frames]
         return tile_after_tile(pixels, self.grid, boxes, kind="video")
+
+    def largest(self, tokens: int, frames: int = 0) -> Largest:
+        """See ``Preprocessor``."""
+        tiles = frames or self.most + (self.most > 1)
+        return Largest(tiles, tiles * tokens)
 
     def _resized(self, image: Image.Image, columns: int, rows: int) -> Image.Image:
         """The image stretched over rows and columns of tiles."""

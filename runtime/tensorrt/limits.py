@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ...errors import BeyondLimits
+from ...errors import BeyondLimits, OptionInvalid
 from ..keep import Keeps
-from ..manifest import LanguageRecord, LimitsRecord
-from ..plan import Extent, Plan
+from ..manifest import LimitsRecord, Manifest
+from ..plan import Drop, Extent, Plan
+from ..preprocessing import Preprocessor
 
 ANSWER_TOKENS = 512
 """Room for text, in prompt and answer together, that a build leaves where it is not told."""
 _TYPICAL_TEXT = 64
 
 
+def extent_built_for(limits: LimitsRecord) -> Extent:
+    """The largest images of a turn."""
+    return Extent(
+        tiles=(limits.image_tokens,) * (limits.tiles * limits.images),
+        sizes=(limits.rows,) * limits.images,
+        separators=limits.separators * limits.images,
+    )
+
+
+def most_kept(limits: LimitsRecord, images: int = 0) -> tuple[int, ...]:
+    """Most image tokens that each drop leaves of so many images; 0: of all of a turn."""
+    images = images or limits.images
+    return tuple(
+        min(limits.rows, count * limits.tiles + limits.separators) * images
+        for count in limits.counts
+    )
+
+
 def largest_selection(plan: Plan, limits: LimitsRecord) -> int:
     """Most tokens that one selection keeps."""
     kept = (
-        count * (limits.images if drop.budget == "all" else 1)
-        for drop, count in zip(plan.drops, limits.counts, strict=True)
+        count if drop.layer == 0 else _shared(drop, most_kept(limits, 1)[number], limits)
+        for number, (drop, count) in enumerate(zip(plan.drops, limits.counts, strict=True))
     )
     return max(kept, default=0)
 
 
 def largest_candidates(plan: Plan, limits: LimitsRecord) -> int:
     """Most tokens among which one selection chooses."""
-    images = max((limits.images if drop.budget == "all" else 1 for drop in plan.drops), default=0)
-    return limits.image_tokens * images
+    among = (
+        limits.image_tokens if drop.layer == 0 else _shared(drop, limits.rows, limits)
+        for drop in plan.drops
+    )
+    return max(among, default=0)
+
+
+def _shared(drop: Drop, of_one: int, limits: LimitsRecord) -> int:
+    """Tokens of one image, or of all, that a drop in the decoder ranks against each other."""
+    return of_one * (limits.images if drop.budget == "all" else 1)
+
+
+def _seen_by_stages(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
+    """Most image tokens in each language stage."""
+    return plan.tokens_of_stages(most_kept(limits), extent_built_for(limits))
 
 
 def capacities(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
     """Rows of the KV cache of each language stage."""
-    full = [count * limits.images for count in limits.counts]
-    seen = plan.of_size(limits.image_tokens).tokens_of_stages(full, limits.images)
+    seen = _seen_by_stages(plan, limits)
     return tuple(limits.tokens - seen[0] + of_stage for of_stage in seen)
 
 
@@ -51,57 +83,98 @@ def check_request(
     Raises:
         BeyondLimits: naming the limit.
     """
-    images = len(extent.tiles)
-    if images > limits.images:
-        raise BeyondLimits("images of a turn", images, limits.images, f"{rebuild} --max-images N")
+    if extent.images > limits.images:
+        what = "images of a turn"
+        raise BeyondLimits(what, extent.images, limits.images, f"{rebuild} --max-images N")
     largest = max(extent.tiles, default=0)
     if largest > limits.image_tokens:
         remedy = f"give a smaller image, or {rebuild} --max-image-tokens N"
         raise BeyondLimits("image tokens of an image", largest, limits.image_tokens, remedy)
-    for drop, count, most in zip(plan.drops, counts, limits.counts, strict=True):
-        if count > most * images + extent.separators:
-            what = f"image tokens kept of an image before layer {drop.layer}"
-            raise BeyondLimits(what, -(-count // images), most, f"{rebuild} --max-keep K")
+    tiles = limits.tiles * limits.images
+    if len(extent.tiles) > tiles:
+        # The largest image fits: it is a video.
+        what = "frames of a video that the vision graph looks at"
+        raise BeyondLimits(what, len(extent.tiles), tiles, f"{rebuild} --max-frames N")
+    others = max(extent.separators, extent.total - sum(extent.tiles))
+    for drop, count, of_tile, most in zip(
+        plan.drops, counts, limits.counts, most_kept(limits), strict=True
+    ):
+        if count > min(most, of_tile * len(extent.tiles) + others):
+            what = f"image tokens kept of a tile before layer {drop.layer}"
+            each = -(-count // len(extent.tiles))
+            if each > of_tile:
+                raise BeyondLimits(what, each, of_tile, f"{rebuild} --max-keep K")
+            what = f"image tokens kept before layer {drop.layer}"
+            raise BeyondLimits(what, count, most, "keep fewer (--keep)")
 
 
-def make_limits(
-    plan: Plan,
-    language: LanguageRecord,
-    tokens: int | None,
-    images: int,
-    keep: Keeps | None,
-    image_tokens: int | None = None,
-) -> LimitsRecord:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How large the requests of a build are to be."""
+
+    tokens: int | None = None
+    """Most tokens of a conversation; None takes the images and ``ANSWER_TOKENS``."""
+    images: int = 1
+    """Most images of a turn."""
+    frames: int | None = None
+    """Most frames of a video; None takes as many as the model samples by itself, where that is one
+    number."""
+    keep: Keeps | None = None
+    """Largest keep; None takes all tokens."""
+    image_tokens: int | None = None
+    """Most image tokens of one image, of models whose images have as many as their size asks for;
+    None takes the plan's."""
+
+
+def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
     """The limits of a build.
 
     Args:
-        plan: the bundle's.
-        language: its sizes.
-        tokens: most tokens of a conversation; None takes the images and ``ANSWER_TOKENS``.
-        images: most images of a turn.
-        keep: largest keep; None takes all tokens.
-        image_tokens: most image tokens of one image before any is dropped; None takes the plan's.
+        manifest: the bundle's.
+        asked: for what it is built.
 
     Raises:
+        OptionInvalid: frames for a model that takes no video.
         KeepOutOfRange, KeepCountMismatch, KeepGrows: as for ``Plan.counts``.
         BeyondLimits: more tokens than the model's context, or than leave room for text.
     """
-    image_tokens = image_tokens or plan.tokens
+    plan, context = manifest.plan, manifest.language.context
+    image_tokens = asked.image_tokens or plan.tokens
+    frames = _frames(manifest.preprocessing, asked.frames)
+    largest = [manifest.preprocessing.largest(image_tokens)]
+    if frames:
+        largest.append(manifest.preprocessing.largest(image_tokens, frames))
+    tiles, rows, separators = (max(numbers) for numbers in zip(*largest, strict=True))
     plan = plan.of_size(image_tokens)
-    counts = plan.counts(1.0 if keep is None else keep, 1)
-    read = plan.tokens_of_stages([count * images for count in counts], images)[0]
-    if tokens is None:
-        tokens = min(language.context, read + ANSWER_TOKENS)
-    if tokens > language.context:
-        raise BeyondLimits("tokens", tokens, language.context, "the model's context is the most")
+    limits = LimitsRecord(
+        tokens=context,
+        images=asked.images,
+        frames=frames,
+        tiles=tiles,
+        rows=rows,
+        separators=separators,
+        counts=plan.counts(1.0 if asked.keep is None else asked.keep, 1),
+        image_tokens=image_tokens,
+    )
+    read = _seen_by_stages(plan, limits)[0]
+    tokens = min(context, read + ANSWER_TOKENS) if asked.tokens is None else asked.tokens
+    if tokens > context:
+        raise BeyondLimits("tokens", tokens, context, "the model's context is the most")
     if tokens < read + 2:
         raise BeyondLimits(
-            f"image tokens of {images} image{'s' if images > 1 else ''}",
+            f"image tokens of {asked.images} image{'s' if asked.images > 1 else ''}",
             read,
             tokens - 2,
-            "--max-tokens N counts the image tokens too",
+            "--max-tokens N counts the image tokens too; a smaller --max-keep K leaves fewer",
         )
-    return LimitsRecord(tokens=tokens, images=images, counts=counts, image_tokens=image_tokens)
+    return replace(limits, tokens=tokens)
+
+
+def _frames(preprocessing: Preprocessor, asked: int | None) -> int:
+    sampling = preprocessing.sampling
+    if asked and sampling is None:
+        raise OptionInvalid("max-frames", asked, "none: this model takes no video")
+    return (sampling.count or 0 if sampling else 0) if asked is None else asked
 
 
 Range = tuple[int, int, int]
@@ -122,48 +195,47 @@ def ranges(
     Returns:
         Ranges of the symbolic dimensions by name, and of the values of inputs that hold a size.
     """
-    images, rows_of = limits.images, capacities(plan, limits)
+    rows_of, rows = capacities(plan, limits), limits.rows * limits.images
     least = min(plan.tokens, limits.image_tokens)
-    plan = plan.of_size(limits.image_tokens)
-    usual = plan.of_size(least).counts(None, 1)
+    typical_plan = plan.of_size(least)
+    usual = typical_plan.counts(None, 1)
     kind, _, number = graph.partition(".")
     tokens = (1, min(limits.tokens, least + _TYPICAL_TEXT), limits.tokens)
     text = (1, min(limits.tokens, _TYPICAL_TEXT), limits.tokens)
     if kind in ("vision", "video"):
         count = _range(usual[0], limits.counts[0]) if plan.vision_drop else (1, 1, 1)
         of_image = _range(least, limits.image_tokens)
-        return {"images": _range(1, images), "tokens": of_image, "texts": text}, {"keep": count}
-    rows = plan.tokens * images
+        tiles = _range(1, limits.tiles * limits.images)
+        return {"images": tiles, "tokens": of_image, "texts": text}, {"keep": count}
     if kind == "shrink":
-        return {"images": _range(1, images), "rows": _range(least, rows)}, {}
+        return {"images": _range(1, limits.tiles * limits.images), "rows": _range(least, rows)}, {}
     if kind == "raters":
         return {"tokens": tokens, "image_tokens": _range(least, rows), "raters": text}, {}
     if kind == "drop":
         at = int(number) - 1
-        whole = plan.tokens_of_stages(limits.counts, 1)[at]
-        typical = plan.tokens_of_stages(usual, 1)[at]
+        typical = typical_plan.tokens_of_stages(usual, 1)[at]
         drop = plan.decoder_drops[at]
-        share = images if drop.budget == "all" else 1
-        most = plan.in_decoder(limits.counts)[at] * share
+        share = limits.images if drop.budget == "all" else 1
+        whole = _seen_by_stages(plan, replace(limits, images=share))[at]
+        most = plan.in_decoder(most_kept(limits, share))[at]
         arriving = rows_of[at]
         of_drop = (1, min(arriving, typical + _TYPICAL_TEXT), arriving)
         sizes = {
             "tokens": of_drop,
-            "groups": _range(1, images // share),
-            "candidates": _range(typical, whole * share),
+            "groups": _range(1, limits.images // share),
+            "candidates": _range(typical, whole),
             "texts": text,
             "raters": text,
             "capacity": (arriving, arriving, arriving),
             "past": of_drop,
         }
-        most_lost = whole * share
         return sizes, {
             "keep": _range(plan.in_decoder(usual)[at], most),
-            "recycled": _range(typical, most_lost),
-            "merged": _range(typical, most_lost),
+            "recycled": _range(typical, whole),
+            "merged": _range(typical, whole),
         }
     capacity = rows_of[int(number)]
-    usual_tokens = plan.tokens_of_stages(usual, 1)[int(number)] + _TYPICAL_TEXT
+    usual_tokens = typical_plan.tokens_of_stages(usual, 1)[int(number)] + _TYPICAL_TEXT
     return {
         "batch": (1, 1, 1),
         # A decode profile of exactly one token makes TensorRT-RTX store the weights a second time.

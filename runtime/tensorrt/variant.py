@@ -30,7 +30,7 @@ from ..strict import read, write
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
 from .job import BuildJob, BuildReport, Shapes
-from .limits import Range, largest_candidates, largest_selection, make_limits, ranges
+from .limits import Asked, Range, largest_candidates, largest_selection, make_limits, ranges
 
 FOLDER = "engines"
 """Folder of the bundle that holds the variants."""
@@ -64,6 +64,9 @@ class BuildOptions:
     """Most tokens of a conversation; None: the images, and 512 more."""
     max_images: int = 1
     """Most images of a turn."""
+    max_frames: int | None = None
+    """Most frames of a video; None: as many as the model samples by itself, where that is one
+    number."""
     max_image_tokens: int | None = None
     """Most image tokens of one image before any is dropped, where that depends on the image."""
     max_keep: Keeps | None = None
@@ -121,12 +124,14 @@ class _Build:
             )
         _check(options, self.flavour.builds_for_other_cards)
         self.limits = make_limits(
-            manifest.plan,
-            manifest.language,
-            options.max_tokens,
-            options.max_images,
-            options.max_keep,
-            _most_of_an_image(options.max_image_tokens, manifest),
+            manifest,
+            Asked(
+                tokens=options.max_tokens,
+                images=options.max_images,
+                frames=options.max_frames,
+                keep=options.max_keep,
+                image_tokens=_most_of_an_image(options.max_image_tokens, manifest),
+            ),
         )
         self._check_selection()
         self.name = options.name or options.engine

@@ -21,7 +21,7 @@ from vtp.runtime.bundle import Bundle
 from vtp.runtime.engines import tensorrt as adapter
 from vtp.runtime.manifest import EngineRecord, VariantRecord
 from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
-from vtp.runtime.tensorrt.limits import capacities, make_limits, ranges
+from vtp.runtime.tensorrt.limits import Asked, capacities, make_limits, ranges
 from vtp.runtime.verify import replay, verify_bundle
 
 from ..runtime import stand_in_tensorrt as stand_in
@@ -60,7 +60,7 @@ def built(bundle: Path, out: Path, target: str, keep: Any = None, tokens: int = 
     opened = Bundle(out)
     manifest = opened.manifest
     plan = manifest.plan
-    limits = make_limits(plan, manifest.language, tokens, 2 if keep is None else 1, keep)
+    limits = make_limits(manifest, Asked(tokens=tokens, images=2 if keep is None else 1, keep=keep))
     (out / "engines").mkdir()
     engines = []
     for graph in (g for g in manifest.graphs if g.target == target):

@@ -167,7 +167,16 @@ def test_tensorrt_rtx_builds_for_images_up_to_a_limit(
         build_variant(bundle, options)
     variant = build_variant(bundle, replace(options, max_image_tokens=100))
     assert [engine.graph for engine in variant.engines] == ["vision", "language.0"]
-    assert variant.limits == LimitsRecord(tokens=612, images=1, counts=(100,), image_tokens=100)
+    assert variant.limits == LimitsRecord(
+        tokens=612,
+        images=1,
+        frames=0,
+        tiles=1,
+        rows=100,
+        separators=0,
+        counts=(100,),
+        image_tokens=100,
+    )
     plan = Bundle(bundle).manifest.plan
     sizes, values = ranges(plan, variant.limits, "vision")
     assert (sizes["tokens"], values["keep"]) == ((1, 48, 100), (1, 5, 100))

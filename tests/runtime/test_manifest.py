@@ -268,7 +268,16 @@ VALID: dict[str, Any] = {
             "cuda": None,
             "topk": "plugin",
             "plugin": "1",
-            "limits": {"tokens": 600, "images": 1, "counts": [16], "image_tokens": 64},
+            "limits": {
+                "tokens": 600,
+                "images": 1,
+                "frames": 0,
+                "tiles": 1,
+                "rows": 64,
+                "separators": 0,
+                "counts": [16],
+                "image_tokens": 64,
+            },
             "engines": [
                 {
                     "graph": "vision",

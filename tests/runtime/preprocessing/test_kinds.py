@@ -28,7 +28,7 @@ from vtp.runtime.preprocessing import (
     write_preprocessor,
 )
 from vtp.runtime.preprocessing.anyres import AnyResPreprocessor
-from vtp.runtime.preprocessing.base import Preprocessor
+from vtp.runtime.preprocessing.base import SEPARATOR, Preprocessor
 from vtp.runtime.preprocessing.fixed import ImagePreprocessor
 from vtp.runtime.preprocessing.hf_anyres_config import NEXT_DEFAULTS, ONEVISION_DEFAULTS
 from vtp.runtime.preprocessing.hf_image_config import DEFAULTS
@@ -149,3 +149,27 @@ def test_any_setting_of_a_model_may_be_anything(place: tuple[str, str], value: o
     config, read = CONFIGS[place[0]]
     with contextlib.suppress(ModelNotSupported):
         read({**config, place[1]: value})
+
+
+SIZES = [(28, 28), (56, 56), (60, 30), (30, 60), (500, 40), (40, 500), (300, 290)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_nothing_is_larger_than_the_largest(name: str) -> None:
+    config, make = CONFIGS[name]
+    preprocessor = make(config)
+    videos = range(1, 6) if preprocessor.sampling else ()
+    reached = set()
+    for size in SIZES:
+        image = picture(*size)
+        media = [(preprocessor(image, of=of), 0) for of in (1, 2)]
+        media += [(preprocessor.video([image] * frames), frames) for frames in videos]
+        for medium, frames in media:
+            most = preprocessor.largest(medium.tile_tokens, frames)
+            others = int((medium.order == SEPARATOR).sum()) + medium.lead * len(medium.pixels)
+            assert len(medium.pixels) <= most.tiles
+            assert len(medium.order) <= most.rows
+            assert others <= most.separators
+            if (len(medium.pixels), len(medium.order), others) == most:
+                reached.add(frames)
+    assert reached == {0, *videos}
