@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "inspect:inspect",
     "verify": "verify:verify",
     "list": "list:list_",
+    "doctor": "doctor:doctor",
 }
 
 

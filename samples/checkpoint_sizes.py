@@ -104,6 +104,8 @@ _MISTRAL_7B = Text(
 _TINYLLAMA = Text(layers=22, width=2048, heads=32, kv_heads=4, inner=5632)
 _QWEN2_05B = _qwen2(24, 896, 14, 2, 4864, vocab=151936, tied=True)
 _INTERNVL_05B = _qwen2(24, 896, 14, 2, 4864, vocab=151674)
+_INTERNVL3_2B = _qwen2(28, 1536, 12, 2, 8960, vocab=151674)
+_INTERNVL3_8B = _qwen2(28, 3584, 28, 4, 18944, vocab=151674)
 _QWEN2_2B = _qwen2(28, 1536, 12, 2, 8960, vocab=151936, tied=True)
 _QWEN2_3B = _qwen2(36, 2048, 16, 2, 11008, vocab=151936, tied=True)
 _QWEN2_7B = _qwen2(28, 3584, 28, 4, 18944)
@@ -141,6 +143,8 @@ SIZES: dict[str, dict[str, Size]] = {
         "1b": Size(tower=_INTERNVIT_300M, text=_INTERNVL_05B),
         "2b": Size(tower=_INTERNVIT_300M, text=_INTERNLM_2B),
         "8b": Size(tower=_INTERNVIT_300M, text=_INTERNLM_8B),
+        "3-2b": Size(tower=_INTERNVIT_300M, text=_INTERNVL3_2B),
+        "3-8b": Size(tower=_INTERNVIT_300M, text=_INTERNVL3_8B),
         "26b": Size(tower=_INTERNVIT_6B, text=_INTERNLM_20B),
     },
     "qwen2_vl": {
