@@ -32,6 +32,7 @@ _SAFETENSORS_DTYPES = {
     "int64": "I64",
     "int8": "I8",
     "uint8": "U8",
+    "float8_e4m3fn": "F8_E4M3",
     # The format has no such types: bytes of two numbers.
     "int4": "U8",
     "uint4": "U8",
@@ -194,13 +195,13 @@ class WeightFile:
             value.shape = ir.Shape(item.shape)
 
     def write(
-        self, folder: Path, checkpoint: Checkpoint, progress: Callable[[int], None]
+        self, folder: Path, checkpoint: Checkpoint | None, progress: Callable[[int], None]
     ) -> tuple[str, int]:
         """Write the file, tensor by tensor.
 
         Args:
             folder: where to.
-            checkpoint: where the weights come from.
+            checkpoint: where the weights come from; None where all are tables.
             progress: called with the bytes written so far.
 
         Returns:
@@ -214,7 +215,10 @@ class WeightFile:
                     sink.put(
                         np.ascontiguousarray(self._tables[item.name]).reshape(-1).view(np.uint8)
                     )
-                elif item.part is not None:
+                    progress(sink.written - len(header))
+                    continue
+                assert checkpoint is not None
+                if item.part is not None:
                     part = getattr(self._quantize(item.source, checkpoint), item.part)
                     sink.put(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
                 else:

@@ -14,6 +14,7 @@ from .strict import read, write
 SCHEMA = 4
 FILE_NAME = "manifest.json"
 CHECK = "check.0"
+FORMS = ("int8", "fp8")
 """Name of the graph of the first language layers that a large model is checked on."""
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
@@ -297,6 +298,26 @@ class VariantRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProductsRecord:
+    """How the matrix products of the graphs were quantized after the export."""
+
+    form: str
+    """``int8`` or ``fp8``: type of weights and of activations where they are multiplied."""
+    keep: tuple[int | float, ...]
+    """Keeps at which activations were seen, one for each drop of the plan."""
+    requests: int
+    """Questions that were asked to see them."""
+    ranges: str
+    """How ranges were made of what was seen."""
+    left: tuple[str, ...]
+    """Parts of the model that were not quantized, such as ``vision layer 3``."""
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ManifestInvalid("manifest.products.form", f"{self.form!r} is not in {FORMS}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it."""
 
@@ -316,6 +337,8 @@ class Manifest:
     files: tuple[FileRecord, ...]
     """Tokenizer and golden files."""
     golden: Golden
+    products: ProductsRecord | None = None
+    """Set where matrix products are quantized; None: they are of the type of the weights."""
     variants: tuple[VariantRecord, ...] = ()
     """Engines that were built of the graphs, with ``vtp build``."""
 

@@ -119,6 +119,9 @@ class OnnxRuntimeCpu(Engine):
             # take the cores from the session that runs next.
             options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", self._accuracy)
+        if self._accuracy == _EXACT:
+            # Numbers of 8 bits are multiplied as the floats that they stand for.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if self.frugal:
             # Optimised, a float16 graph holds its weights in float32 beside those of the file.
             options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
