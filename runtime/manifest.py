@@ -297,6 +297,22 @@ class VariantRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HistoryRecord:
+    """One change of the manifest after the export."""
+
+    field: str
+    """What was changed, such as ``plan.drops.keep``."""
+    old: tuple[int | float, ...]
+    new: tuple[int | float, ...]
+    when: str
+    """UTC, as ``2026-01-31T12:00:00Z``."""
+    why: str
+    """What changed it, and on which grounds."""
+    replaced: str
+    """sha256 of the manifest that held the old value."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it."""
 
@@ -318,6 +334,8 @@ class Manifest:
     golden: Golden
     variants: tuple[VariantRecord, ...] = ()
     """Engines that were built of the graphs, with ``vtp build``."""
+    history: tuple[HistoryRecord, ...] = ()
+    """Changes by ``vtp calibrate``, the oldest first."""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
