@@ -1,76 +1,62 @@
-"""How large a mean may really be, when some values of it were seen."""
+"""How much may really be lost, when so much was lost on some questions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
-_BISECTIONS = 24
-_ORDERS = 16
+_BISECTIONS = 50
 
 
-def upper_bound(
-    values: Sequence[float] | np.ndarray, least: float, most: float, confidence: float
-) -> float:
-    """Upper confidence bound on the mean that independent values of one kind come from.
+def upper_bound(losses: Sequence[float] | np.ndarray, confidence: float) -> float:
+    """Upper confidence bound on a mean of losses, questions of one kind taken at random.
 
-    It holds for any number of values and whatever their distribution, and follows from a bet
-    against each mean that is too large (Waudby-Smith and Ramdas, "Estimating means of bounded
-    random variables by betting", https://arxiv.org/abs/2010.09686, with their predictable bets).
-    The bet is made over several orders of the values, drawn by a fixed seed, and the mean of what
-    they win counts: so no order matters, and a file may be sorted.
+    The score interval for two proportions of the same questions: T. Tango, "Equivalence test and
+    confidence interval for the difference in proportions for the paired-sample design", Statistics
+    in Medicine 17 (1998), 891-908. Without gains it is Wilson's interval of one proportion. Like
+    those it is an approximation: drawn at random, 50 to 1000 questions with losses of 0.5 to 20 %
+    and gains of 0 to 5 %, it was too low in at most 8 % of the draws where 5 % are allowed.
 
     Args:
-        values: ``(n,)``, each within ``least .. most``.
-        least: smallest value that there can be.
-        most: largest value that there can be.
-        confidence: chance that the bound is not too low, in ``[0, 1)``; 0 gives the mean itself.
+        losses: ``(n,)``, 1 where something was lost, -1 where it was gained, else 0.
+        confidence: chance that the bound is not too low, in ``[0, 1)``; up to 0.5 it is the mean.
 
     Returns:
-        The bound, at most ``most``; without values, ``most``.
+        The bound, at most 1; without values, 1.
     """
-    seen = np.asarray(values, dtype=np.float64)
-    if confidence == 0.0:
-        return float(seen.mean()) if len(seen) else most
-    if not len(seen):
-        return most
-    rng = np.random.default_rng(0)
-    scaled = (np.stack([rng.permutation(seen) for _ in range(_ORDERS)]) - least) / (most - least)
-    wanted = math.log(1.0 / (1.0 - confidence))
-    bets = _bets(scaled, wanted)
-    low, high = float(scaled[0].mean()), 1.0
+    values = np.asarray(losses)
+    count, lost, gained = len(values), int((values > 0).sum()), int((values < 0).sum())
+    if not count:
+        return 1.0
+    mean = (lost - gained) / count
+    z = _deviations(confidence)
+    if z <= 0:
+        return mean
+    low, high = mean, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _won(scaled, bets, middle) >= wanted else (middle, high)
-    return least + high * (most - least)
+        too_large = (mean - middle) * count <= -z * _spread(middle, lost, gained, count)
+        low, high = (low, middle) if too_large else (middle, high)
+    return high
 
 
 def needed(drop: float, confidence: float) -> int:
-    """Roughly how many lines without any change show that a mean in ``-1 .. 1`` is at most
-    ``drop``."""
-    count = 8
-    while count < 10**7 and upper_bound(np.zeros(count), -1.0, 1.0, confidence) > drop:
-        count = count * 5 // 4
-    return count
+    """How many questions it takes, none of them lost or gained, to bound the loss by ``drop``."""
+    z = max(0.0, _deviations(confidence))
+    return math.ceil(z * z * (1 - drop) / drop)
 
 
-def _bets(scaled: np.ndarray, wanted: float) -> np.ndarray:
-    """What is staked on each value, from those before it alone, ``(orders, n)``."""
-    count = np.arange(1, scaled.shape[1] + 1)
-    means = (0.5 + np.cumsum(scaled, axis=1)) / (count + 1)
-    spread = (0.25 + np.cumsum(np.square(scaled - means), axis=1)) / (count + 1)
-    before = np.concatenate([np.full((len(scaled), 1), 0.25), spread[:, :-1]], axis=1)
-    found: np.ndarray = np.sqrt(2 * wanted / (scaled.shape[1] * before))
-    return found
+def _deviations(confidence: float) -> float:
+    return NormalDist().inv_cdf(confidence) if confidence > 0 else 0.0
 
 
-def _won(scaled: np.ndarray, bets: np.ndarray, mean: float) -> float:
-    """Logarithm of what a bet against a mean as large as ``mean`` ends with, mean over the
-    orders."""
-    # Less than all is staked, so that no single value ends the game.
-    stakes = np.minimum(bets, 0.9 / max(1.0 - mean, 1e-12))
-    logs = np.log1p(stakes * (mean - scaled)).sum(axis=1)
-    top = logs.max()
-    return float(top + np.log(np.exp(logs - top).mean()))
+def _spread(mean: float, lost: int, gained: int, count: int) -> float:
+    """Standard deviation of ``lost - gained`` if the mean of the losses were ``mean``, with the
+    likeliest share of gains under that."""
+    a, c = 2 * count, -gained * mean * (1 - mean)
+    b = -lost - gained + (2 * count - lost + gained) * mean
+    share = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    return math.sqrt(max(count * (2 * share + mean * (1 - mean)), 0.0))

@@ -76,8 +76,8 @@ class Answers:
             exits=float(exits.mean()),
             score=float(reached.mean()),
             drop=float(lost.mean()),
-            drop_bound=upper_bound(lost, -1.0, 1.0, confidence),
-            score_bound=1 - upper_bound(1 - reached, 0.0, 1.0, confidence),
+            drop_bound=upper_bound(lost, confidence),
+            score_bound=1 - upper_bound(1 - reached, confidence),
         )
 
     def thresholds(self) -> list[float]:

@@ -142,9 +142,9 @@ def choose(rows: Sequence[Row], wish: Wish) -> Row:
     )
     ways = [f"allow more (--max-drop {math.ceil(1e4 * least) / 100:g} gives that keep)"]
     if wish.confidence:
-        found += f", and at most {100 * least:.2f} on others like them"
+        found += f", and at most {100 * reached.bound:.2f} on others like them"
         if lines < (more := needed(wish.max_drop, wish.confidence)):
-            ways.append(f"give more lines (if none changes it takes some {more})")
+            ways.append(f"give more lines ({more} if none of them changes)")
     ways.append("give larger keeps (--keep)")
     raise BoundNotMet(asked, found, ", or ".join(ways))
 

@@ -40,7 +40,7 @@ class Measured:
 
     def bound(self, confidence: float) -> float:
         """What the drop is at most on questions of this kind, with this confidence."""
-        return upper_bound(self.drops, -1.0, 1.0, confidence)
+        return upper_bound(self.drops, confidence)
 
 
 def scores(

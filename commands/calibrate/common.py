@@ -85,15 +85,15 @@ class ShownProgress(Progress):
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._told = 0.0
+        self._told = monotonic()
 
     def step(self, text: str) -> None:
-        self._told = 0.0
+        self._told = monotonic()
         print(text, file=sys.stderr, flush=True)
 
     def answered(self, done: int, total: int, seconds_left: float | None) -> None:
         now, wait = monotonic(), 0.2 if self._live else _SECONDS_BETWEEN_LINES
-        if done < total and now - self._told < wait:
+        if now - self._told < wait and (done < total or not self._live):
             return
         self._told = now
         text = f"{done} of {total} answers{_left(seconds_left) if done < total else ''}"

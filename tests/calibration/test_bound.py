@@ -1,6 +1,8 @@
-"""The bound on a mean: what theory says of it, and how often it holds on drawn values."""
+"""The bound on a loss: what defines it, and how often it holds on drawn values."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -8,49 +10,67 @@ import pytest
 from vtp.calibration.bound import needed, upper_bound
 
 
-@pytest.mark.parametrize("lost", [0.0, 0.02, 0.2])
-@pytest.mark.parametrize("won", [0.0, 0.02])
-def test_it_is_too_low_as_rarely_as_it_says(lost: float, won: float) -> None:
+def losses(lost: int, gained: int, count: int) -> np.ndarray:
+    """So many questions, in no particular order."""
+    values = np.array([1] * lost + [-1] * gained + [0] * (count - lost - gained))
+    return np.random.default_rng(1).permutation(values)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "count"), [(3, 1, 44), (0, 4, 60), (5, 10, 300), (40, 5, 300)]
+)
+def test_it_is_where_the_score_test_just_rejects(lost: int, gained: int, count: int) -> None:
+    """By its definition: (mean - bound) over its standard error is -z, the error taken at the
+    likeliest shares of gains and losses that differ by the bound, here found on a fine grid."""
+    bound = upper_bound(losses(lost, gained, count), 0.95)
+    gains = np.linspace(max(0.0, -bound), (1 - bound) / 2, 2_000_001)[1:-1]
+    neither = 1 - bound - 2 * gains
+    likelihood = (
+        lost * np.log(gains + bound)
+        + gained * np.log(gains)
+        + (count - lost - gained) * np.log(neither)
+    )
+    share = gains[likelihood.argmax()]
+    error = math.sqrt((2 * share + bound - bound**2) / count)
+    assert ((lost - gained) / count - bound) / error == pytest.approx(-1.6448536, rel=1e-3)
+
+
+@pytest.mark.parametrize(("lost", "count"), [(0, 50), (3, 100), (40, 200)])
+def test_without_gains_it_is_wilsons(lost: int, count: int) -> None:
+    z, share = 1.6448536, lost / count
+    middle = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    wilson = (middle + reach) / (1 + z * z / count)
+    assert upper_bound(losses(lost, 0, count), 0.95) == pytest.approx(wilson, rel=1e-6)
+
+
+@pytest.mark.parametrize("lost", [0.01, 0.03, 0.2])
+@pytest.mark.parametrize("gained", [0.0, 0.02])
+@pytest.mark.parametrize("count", [100, 400])
+def test_it_is_too_low_about_as_rarely_as_it_says(lost: float, gained: float, count: int) -> None:
     rng = np.random.default_rng(7)
-    misses = 0
-    for _ in range(200):
-        values = rng.choice([1.0, -1.0, 0.0], size=150, p=[lost, won, 1 - lost - won])
-        misses += upper_bound(values, -1.0, 1.0, 0.9) < lost - won
-    # 10 % are allowed; 32 of 200 would be three standard deviations more.
-    assert misses <= 32
-
-
-@pytest.mark.parametrize("count", [100, 300, 1000])
-def test_without_a_loss_it_is_near_the_rule_of_three(count: int) -> None:
-    """No method can promise less than 3 / n at 95 % of a share that was never seen."""
-    bound = upper_bound(np.zeros(count), -1.0, 1.0, 0.95)
-    assert 3 / count * 0.95 <= bound <= 3 / count * 1.6
+    shares = [lost, gained, 1 - lost - gained]
+    misses = sum(
+        upper_bound(rng.choice([1, -1, 0], size=count, p=shares), 0.9) < lost - gained
+        for _ in range(1000)
+    )
+    assert misses <= 160
 
 
 def test_more_confidence_and_more_losses_raise_it() -> None:
-    values = np.array([1.0] * 5 + [0.0] * 195)
-    bounds = [upper_bound(values, -1.0, 1.0, c) for c in (0.0, 0.5, 0.9, 0.99)]
+    bounds = [upper_bound(losses(5, 2, 200), c) for c in (0.0, 0.5, 0.6, 0.9, 0.99)]
     assert bounds == sorted(bounds)
-    assert bounds[0] == pytest.approx(0.025)
+    assert bounds[0] == bounds[1] == pytest.approx(0.015)
     assert len(set(bounds)) == 4
-    assert upper_bound(np.array([1.0] * 9 + [0.0] * 191), -1.0, 1.0, 0.9) > bounds[2]
+    assert upper_bound(losses(9, 2, 200), 0.9) > bounds[3]
 
 
-def test_the_order_does_not_matter() -> None:
-    """A sorted file says nothing else than a mixed one."""
-    values = np.array([1.0] * 20 + [0.0] * 180)
-    bounds = [upper_bound(np.roll(values, by), -1.0, 1.0, 0.95) for by in range(0, 200, 20)]
-    assert min(bounds) > 0.11
-    assert max(bounds) - min(bounds) < 0.03
+def test_ends() -> None:
+    assert upper_bound([], 0.95) == 1.0
+    assert upper_bound([1.0] * 50, 0.95) == pytest.approx(1.0)
+    assert upper_bound([-1.0] * 50, 0.95) < -0.8
 
 
-@pytest.mark.parametrize("confidence", [0.0, 0.95])
-def test_ends(confidence: float) -> None:
-    assert upper_bound([], -1.0, 1.0, confidence) == 1.0
-    assert upper_bound([1.0] * 50, -1.0, 1.0, confidence) == pytest.approx(1.0)
-
-
-def test_how_many_lines_it_takes() -> None:
+def test_how_many_questions_it_takes() -> None:
     count = needed(0.01, 0.95)
-    assert upper_bound(np.zeros(count), -1.0, 1.0, 0.95) <= 0.01
-    assert upper_bound(np.zeros(count // 2), -1.0, 1.0, 0.95) > 0.01
+    assert upper_bound(np.zeros(count), 0.95) <= 0.01 < upper_bound(np.zeros(count - 2), 0.95)
