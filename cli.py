@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "build": "build:build",
     "inspect": "inspect:inspect",
     "verify": "verify:verify",
+    "calibrate": "calibrate:calibrate",
     "list": "list:list_",
     "doctor": "doctor:doctor",
 }
@@ -40,16 +41,14 @@ def group() -> click.Group:
     """The click group ``vtp``."""
     import click
 
-    class LazyGroup(click.Group):
-        """Imports a command when it is asked for."""
+    from .commands.lazy import LazyGroup
 
-        def list_commands(self, ctx: click.Context) -> list[str]:
-            return list(COMMANDS)
-
-        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-            return command(cmd_name) if cmd_name in COMMANDS else None
-
-    @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(
+        cls=LazyGroup,
+        table=COMMANDS,
+        package=f"{__package__}.commands",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     @click.version_option(__version__, prog_name="vtp")
     def vtp() -> None:
         """Vision-language models with most of their image tokens pruned away, on edge devices.

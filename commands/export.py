@@ -62,6 +62,14 @@ _PACKAGES = (
     help="Drop before language layer LAYER by SCORE ('vtp list scores'); again for more.",
 )
 @click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Method, drops and keeps from a file of 'vtp calibrate schedule', instead of the options "
+    "for them.",
+)
+@click.option(
     "--score",
     metavar="S",
     help="What a vision-side method reads: cls, or column-mean for towers without [CLS].",
@@ -133,6 +141,7 @@ def export(
     method: str | None,
     parameters: tuple[str, ...],
     stages: tuple[str, ...],
+    plan_path: Path | None,
     score: str | None,
     positions: str | None,
     seed: int | None,
@@ -163,6 +172,7 @@ def export(
       vtp export llava15 --target ort --target trt10 --out out/for-jetpack-6
       vtp export llava15 --dtype float16 --check layers:2 --out out/half
       vtp export llava15 --stage 2:0.5:attention --stage 16:0.1:next-attention --out out/mine
+      vtp export llava15 --plan questions-calibration/plan.json --out out/found
     """
     require("export", "vtp export", *_PACKAGES)
     require("cpu", "the check at the end of vtp export", "onnxruntime")
@@ -172,12 +182,30 @@ def export(
         )
     if weights is None and (block, symmetric) != (None, None):
         raise click.UsageError("--block and --symmetric/--asymmetric are options of --weights")
+    own = {
+        "--keep": keep,
+        "--average": average,
+        "--method": method,
+        "--set": parameters,
+        "--stage": stages,
+        "--score": score,
+        "--positions": positions,
+        "--seed": seed,
+    }
+    beside = [name for name, value in own.items() if value not in (None, ())]
+    if plan_path is not None and beside:
+        raise click.UsageError(f"--plan says it all: leave out {', '.join(beside)}")
     given: dict[str, Any] = dict(_assignment(text) for text in parameters)
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}
     from ..export import ExportOptions, export_model
+    from ..export.plan_file import read_plan
     from ..export.precision import DEFAULT_BLOCK
 
+    if plan_path is not None:
+        plan = read_plan(plan_path)
+        method, stages, keep, positions = plan.method, plan.stages, plan.keep, plan.positions
+        given = plan.parameters
     options = ExportOptions(
         method=method,
         parameters=given,

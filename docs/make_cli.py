@@ -34,7 +34,15 @@ def _help(name: str, shown: click.Command) -> str:
 def document() -> str:
     """The whole file."""
     parts = [_help("vtp", group())]
-    parts += [_help(f"vtp {name}", command(name)) for name in COMMANDS]
+    for name in COMMANDS:
+        shown = command(name)
+        parts.append(_help(f"vtp {name}", shown))
+        if isinstance(shown, click.Group):
+            context = click.Context(shown)
+            for inner in shown.list_commands(context):
+                found = shown.get_command(context, inner)
+                assert found is not None
+                parts.append(_help(f"vtp {name} {inner}", found))
     return "\n".join([_HEAD, *parts])
 
 

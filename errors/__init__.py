@@ -20,6 +20,7 @@
     │   ├── ScoreUnknown            (LookupError)
     │   ├── ScoreNotAvailable       (ValueError)
     │   ├── LayerOutOfRange         (ValueError)
+    │   ├── PlanInvalid             (ValueError)
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
     │   ├── DiskFull                (OSError)
@@ -46,6 +47,13 @@
     │   ├── ImageCountMismatch      (ValueError)
     │   ├── EmptyPrompt             (ValueError)
     │   └── ContextTooLong          (ValueError)
+    ├── CalibrationError
+    │   ├── DataUnreadable          (ValueError)
+    │   ├── DataInvalid             (ValueError)
+    │   ├── BoundNotMet             (ValueError)
+    │   ├── JournalInvalid          (ValueError)
+    │   ├── JournalBusy             (RuntimeError)
+    │   └── NotCalibratable         (ValueError)
     ├── OptionInvalid               (ValueError)
     ├── SamplingInvalid             (ValueError)
     └── EngineError
@@ -83,6 +91,15 @@ from .bundle import (
     ManifestTooOld,
     UnsafePath,
 )
+from .calibration import (
+    BoundNotMet,
+    CalibrationError,
+    DataInvalid,
+    DataUnreadable,
+    JournalBusy,
+    JournalInvalid,
+    NotCalibratable,
+)
 from .engine import (
     BeyondLimits,
     BuildFailed,
@@ -108,6 +125,7 @@ from .export import (
     OutputExists,
     ParameterInvalid,
     ParityFailed,
+    PlanInvalid,
     ScoreNotAvailable,
     ScoreUnknown,
     TargetLacksType,
@@ -147,12 +165,16 @@ from .prompt import (
 __all__ = [
     "AverageOutOfReach",
     "BeyondLimits",
+    "BoundNotMet",
     "BuildFailed",
     "BuildKilled",
     "BundleCorrupted",
     "BundleError",
     "BundleNotFound",
+    "CalibrationError",
     "ContextTooLong",
+    "DataInvalid",
+    "DataUnreadable",
     "DiskFull",
     "EmptyPrompt",
     "EngineError",
@@ -168,6 +190,8 @@ __all__ = [
     "ImageTypeNotAllowed",
     "ImageUnreadable",
     "ImagesDiffer",
+    "JournalBusy",
+    "JournalInvalid",
     "KeepCountMismatch",
     "KeepGrows",
     "KeepOutOfRange",
@@ -183,11 +207,13 @@ __all__ = [
     "ModelFileMissing",
     "ModelNotFound",
     "ModelNotSupported",
+    "NotCalibratable",
     "NotQuantizable",
     "OptionInvalid",
     "OutputExists",
     "ParameterInvalid",
     "ParityFailed",
+    "PlanInvalid",
     "PromptError",
     "RunFailed",
     "SamplingInvalid",

@@ -70,6 +70,16 @@ class LayerOutOfRange(ExportError, ValueError):
         )
 
 
+class PlanInvalid(ExportError, ValueError):
+    """A plan file (``vtp export --plan``) that cannot be read, or says something impossible."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(
+            f"plan file {source!r} cannot be used: {problem}; make one with: "
+            "vtp calibrate schedule MODEL --data FILE"
+        )
+
+
 class OutputExists(ExportError, FileExistsError):
     """The output path is taken."""
 

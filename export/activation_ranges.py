@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..runtime.engines.base import Buffer, Graph, Run
 from ..runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 
@@ -19,6 +21,8 @@ METHODS = ("minmax", "percentile", "entropy")
 that lose the least information."""
 _DECODE_STEPS = 4
 """Steps of an answer that are looked at: each has one token, much like its neighbours'."""
+_FEEDS = 6
+"""Inputs of each graph that are kept, to compare what comes out with and without rounding."""
 
 
 class RangeEngine(OnnxRuntimeCpu):
@@ -34,11 +38,15 @@ class RangeEngine(OnnxRuntimeCpu):
         super().__init__(threads)
         self._folder, self._method = folder, method
         self._calibrators: dict[str, Any] = {}
-        self._seen: dict[str, bool] = {}
+        self.feeds: dict[str, list[Mapping[str, np.ndarray]]] = {}
+        """File name of a graph -> inputs of some of its first runs."""
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         import onnx
+        from onnxruntime import set_default_logger_severity
         from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+        set_default_logger_severity(3)  # calibrators make sessions that warn of every run
 
         graph = super().load(path, followed)
         nodes = onnx.load(str(path), load_external_data=False).graph.node
@@ -56,7 +64,7 @@ class RangeEngine(OnnxRuntimeCpu):
                 use_external_data_format=True,
             )
             self._calibrators[path.name] = calibrator
-            return _SeenGraph(graph, calibrator)
+            return _SeenGraph(graph, calibrator, self.feeds.setdefault(path.name, []))
         return graph
 
     def ranges(self) -> dict[str, Any]:
@@ -65,7 +73,7 @@ class RangeEngine(OnnxRuntimeCpu):
         return {
             name: calibrator.compute_data()
             for name, calibrator in self._calibrators.items()
-            if getattr(calibrator, "vtp_seen", False)
+            if self.feeds[name]
         }
 
 
@@ -81,24 +89,34 @@ class _Feed:
 
 
 class _SeenGraph(Graph):
-    def __init__(self, graph: Graph, calibrator: Any) -> None:
+    def __init__(
+        self, graph: Graph, calibrator: Any, feeds: list[Mapping[str, np.ndarray]]
+    ) -> None:
         self.inputs, self.outputs = graph.inputs, graph.outputs
-        self._graph, self._calibrator = graph, calibrator
+        self._graph, self._calibrator, self._feeds = graph, calibrator, feeds
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
-        return _SeenRun(self._graph.bind(inputs, outputs), inputs, self._calibrator)
+        run = self._graph.bind(inputs, outputs)
+        return _SeenRun(run, inputs, self._calibrator, self._feeds)
 
 
 class _SeenRun(Run):
-    def __init__(self, run: Run, inputs: Mapping[str, Buffer], calibrator: Any) -> None:
+    def __init__(
+        self,
+        run: Run,
+        inputs: Mapping[str, Buffer],
+        calibrator: Any,
+        feeds: list[Mapping[str, np.ndarray]],
+    ) -> None:
         self._run, self._inputs, self._calibrator = run, inputs, calibrator
-        self._left = _DECODE_STEPS
+        self._feeds, self._left = feeds, _DECODE_STEPS
 
     def __call__(self) -> None:
         if self._left:
-            self._left -= 1
             # Copies: a cache is updated in place by the run that follows.
             feed = {name: buffer.read().copy() for name, buffer in self._inputs.items()}
             self._calibrator.collect_data(_Feed(feed))
-            self._calibrator.vtp_seen = True
+            if len(self._feeds) < _FEEDS and self._left == _DECODE_STEPS:
+                self._feeds.append(feed)
+            self._left -= 1
         self._run()

@@ -317,6 +317,21 @@ class ProductsRecord:
             raise ManifestInvalid("manifest.products.form", f"{self.form!r} is not in {FORMS}")
 
 
+class HistoryRecord:
+    """One change of the manifest after the export."""
+
+    field: str
+    """What was changed, such as ``plan.drops.keep``."""
+    old: tuple[int | float, ...]
+    new: tuple[int | float, ...]
+    when: str
+    """UTC, as ``2026-01-31T12:00:00Z``."""
+    why: str
+    """What changed it, and on which grounds."""
+    replaced: str
+    """sha256 of the manifest that held the old value."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it."""
@@ -341,6 +356,8 @@ class Manifest:
     """Set where matrix products are quantized; None: they are of the type of the weights."""
     variants: tuple[VariantRecord, ...] = ()
     """Engines that were built of the graphs, with ``vtp build``."""
+    history: tuple[HistoryRecord, ...] = ()
+    """Changes by ``vtp calibrate``, the oldest first."""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]

@@ -16,12 +16,26 @@ import pytest
 from PIL import Image
 
 import vtp as package
-from vtp.cli import COMMANDS, command, group
+from vtp.cli import COMMANDS, group
+from vtp.cli import command as top_command
+from vtp.commands.calibrate import COMMANDS as CALIBRATIONS
 
 FORMS = ("table", "json", "csv", "md")
 
 
-@pytest.fixture(params=COMMANDS)
+def command(name: str) -> click.Command:
+    """A command, or one of a group: ``calibrate keep``."""
+    first, _, inner = name.partition(" ")
+    found = top_command(first)
+    if not inner:
+        return found
+    assert isinstance(found, click.Group)
+    of_group = found.get_command(click.Context(found), inner)
+    assert of_group is not None
+    return of_group
+
+
+@pytest.fixture(params=[*COMMANDS, *(f"calibrate {inner}" for inner in CALIBRATIONS)])
 def name(request: pytest.FixtureRequest) -> str:
     """Every command."""
     return str(request.param)
@@ -35,13 +49,14 @@ def parts(shown: click.Command, kind: type) -> list[Any]:
 
 
 def test_every_command_has_help_with_an_example(vtp: Any, name: str) -> None:
-    outcome = vtp(name, "--help")
+    words = name.split()
+    outcome = vtp(*words, "--help")
     assert (outcome.status, outcome.err) == (0, "")
     assert f"Usage: vtp {name}" in outcome.out
     _, found, example = outcome.out.partition("Example:\n")
     assert found
     assert example.lstrip().startswith(f"vtp {name}")
-    assert vtp(name, "-h").out == outcome.out
+    assert vtp(*words, "-h").out == outcome.out
 
 
 def test_every_option_has_help(name: str) -> None:
@@ -52,13 +67,15 @@ def test_every_option_has_help(name: str) -> None:
 def test_every_argument_stands_in_the_help(vtp: Any, name: str) -> None:
     text = command(name).help or ""
     for argument in parts(command(name), click.Argument):
-        word = argument.metavar or argument.name.upper()
+        word = (argument.metavar or argument.name.upper()).removesuffix("...")
         assert re.search(rf"\b{word}\b", text), word
 
 
 def test_every_example_is_accepted(name: str) -> None:
     """The options of an example exist."""
-    known = {opt for option in parts(command(name), click.Option) for opt in option.opts}
+    inner = [f"{name} {one}" for one in CALIBRATIONS] if name == "calibrate" else []
+    options = [option for one in (name, *inner) for option in parts(command(one), click.Option)]
+    known = {opt for option in options for opt in option.opts}
     _, _, example = (command(name).help or "").partition("Example:")
     assert set(re.findall(r"--[a-z-]+", example)) <= known
 

@@ -23,8 +23,8 @@ INTERFACE = {"click", "rich"}
 MAY_IMPORT = {
     "trt_plugins": set(),
     "runtime": {"trt_plugins"},
-    "calibration": {"runtime", "trt_plugins"},
-    "export": {"runtime", "trt_plugins", "calibration", "samples"},
+    "export": {"runtime", "trt_plugins", "samples"},
+    "calibration": {"export", "runtime", "trt_plugins"},
     "commands": {"export", "runtime", "trt_plugins", "calibration", "packages"},
 }
 

@@ -1,0 +1,33 @@
+"""``vtp calibrate``: the group and the table of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from ..lazy import LazyGroup
+
+COMMANDS: dict[str, str] = {
+    "keep": "keep:keep",
+    "schedule": "schedule:schedule",
+    "exit": "exit:exit_",
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    package=__package__,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def calibrate() -> None:
+    """Choose how many tokens stay, and where they are dropped, on data of your own.
+
+    The data is a file of one JSON object a line: image (a path), prompt, and, where it is known,
+    answer. What has been answered is kept on disk: the same command goes on after an interruption.
+
+    \b
+    Example:
+      vtp calibrate keep out/tiny --data questions.jsonl --max-drop 1
+      vtp calibrate schedule tiny --data questions.jsonl --average 0.25
+      vtp calibrate exit out/large --guide out/small --data questions.jsonl
+    """

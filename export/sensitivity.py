@@ -1,0 +1,79 @@
+"""How much each part of a graph suffers from rounding, alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from .qdq import quantize_graph, units
+
+_CACHES = ("present", "past")
+
+
+def sensitivity(
+    path: Path,
+    ranges: Any,
+    feeds: Sequence[Mapping[str, np.ndarray]],
+    form: str,
+    whole_numbers: bool,
+    done: Callable[[str], None],
+) -> dict[str, float]:
+    """Quantize one part after another, each alone, and compare what comes out.
+
+    Args:
+        path: the graph.
+        ranges: of its tensors, as ``RangeEngine.ranges`` has them.
+        feeds: inputs of some of its runs.
+        form: as for ``quantize_graph``.
+        whole_numbers: as for ``quantize_graph``.
+        done: told of every part.
+
+    Returns:
+        Part of ``units`` -> the largest relative error of an output of floats but the caches,
+        ``|rounded - exact| / |exact|``, mean over the feeds.
+    """
+    exact = [_run(path, feed) for feed in feeds]
+    parts, found = units(path), {}
+    for part in parts:
+        left = [name for other, names in parts.items() if other != part for name in names]
+        with tempfile.TemporaryDirectory() as folder:
+            rounded = Path(folder) / path.name
+            model = quantize_graph(path, ranges, form, whole_numbers, left)
+            onnx.save(model, rounded, save_as_external_data=True, location="weights")
+            errors = [
+                _error(want, _run(rounded, feed)) for want, feed in zip(exact, feeds, strict=True)
+            ]
+        found[part] = float(np.mean(errors))
+        done(part)
+    return found
+
+
+def _run(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # As numbers that stand for floats: some forms have no kernel on the processor.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [
+        value.name
+        for value in session.get_outputs()
+        if value.type in ("tensor(float)", "tensor(float16)") and not value.name.startswith(_CACHES)
+    ]
+    values = session.run(names, {value.name: feed[value.name] for value in session.get_inputs()})
+    return dict(zip(names, values, strict=True))
+
+
+def _error(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> float:
+    errors = []
+    for name, exact in want.items():
+        wide = exact.astype(np.float64)
+        norm = float(np.linalg.norm(wide))
+        errors.append(float(np.linalg.norm(got[name].astype(np.float64) - wide)) / max(norm, 1e-12))
+    return max(errors, default=0.0)
