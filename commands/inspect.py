@@ -91,6 +91,12 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 def _weights(bundle: Bundle) -> str:
     """``5,400,000 bytes; int4, symmetric, blocks of 32``."""
     manifest = bundle.manifest
+    if (products := manifest.products) is not None:
+        left = f", all but {len(products.left)} parts" if products.left else ""
+        return (
+            f"{manifest.weights.bytes:,} bytes; matrix products in {products.form}, activations "
+            f"too{left} (seen at keep {show_keeps(products.keep)})"
+        )
     size, how = f"{manifest.weights.bytes:,} bytes", manifest.language.weights
     return size if how is None else f"{size}; decoder and head {how.show()}"
 

@@ -3,8 +3,8 @@ Runtime's quantizer.
 
 Weights are symmetric with a scale for each output, activations have one scale for a tensor. For
 ONNX Runtime (target ``ort``) activations are unsigned with a zero point, which it multiplies in
-whole numbers on any processor; for TensorRT they are symmetric, as it asks. Products are not rounded
-again: what is added to the residual stays as exact as it was.
+whole numbers on any processor; for TensorRT they are symmetric, as it asks. Products are not
+rounded again: what is added to the residual stays as exact as it was.
 """
 
 from __future__ import annotations

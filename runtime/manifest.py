@@ -317,6 +317,7 @@ class ProductsRecord:
             raise ManifestInvalid("manifest.products.form", f"{self.form!r} is not in {FORMS}")
 
 
+@dataclass(frozen=True, kw_only=True)
 class HistoryRecord:
     """One change of the manifest after the export."""
 

@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "keep": "keep:keep",
     "schedule": "schedule:schedule",
     "exit": "exit:exit_",
+    "quantize": "quantize:quantize",
 }
 
 
@@ -30,4 +31,5 @@ def calibrate() -> None:
       vtp calibrate keep out/tiny --data questions.jsonl --max-drop 1
       vtp calibrate schedule tiny --data questions.jsonl --average 0.25
       vtp calibrate exit out/large --guide out/small --data questions.jsonl
+      vtp calibrate quantize out/tiny --data questions.jsonl --to out/tiny-int8
     """

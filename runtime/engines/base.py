@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..bundle import Bundle
-from ..manifest import DTYPES, Manifest
+from ..manifest import DTYPES, FORMS, Manifest
 from ..sources import GraphSource, Source
 
 
@@ -109,6 +109,8 @@ class Engine(ABC):
     """Targets that it runs, the best first; an instance may know that it runs fewer."""
     dtypes: ClassVar[tuple[str, ...]] = tuple(DTYPES)
     """Types of weights that it computes in."""
+    forms: ClassVar[tuple[str, ...]] = FORMS
+    """Types of quantized matrix products that it computes."""
 
     @abstractmethod
     def __init__(self, threads: int | None = None) -> None: ...
@@ -126,6 +128,12 @@ class Engine(ABC):
             return (
                 f"it has no {dtype}, the type of this bundle: export with --dtype "
                 f"{' or '.join(cls.dtypes)}"
+            )
+        products = manifest.products
+        if products is not None and products.form not in cls.forms:
+            return (
+                f"it has no {products.form}, the type of this bundle's matrix products: run it on "
+                f"TensorRT, or calibrate with --weights {' or '.join(cls.forms)}"
             )
         carried = manifest.targets()
         if set(cls.targets) & set(carried):

@@ -1,0 +1,188 @@
+"""``vtp calibrate quantize``: the sample model in 8 bits, within its bound."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vtp.calibration.asking import AskOptions
+from vtp.calibration.data import read_questions
+from vtp.calibration.journal import Journal
+from vtp.calibration.progress import Progress
+from vtp.calibration.quantize import Quantized, QuantizeOptions, Quantizer
+from vtp.errors import BoundNotMet, NotCalibratable
+from vtp.export.activation_ranges import RangeEngine
+from vtp.runtime import load
+from vtp.runtime.bundle import Bundle
+from vtp.samples.scenes import evaluation_set, same_answer
+
+
+@pytest.fixture(scope="session")
+def int8(made_once: Any, tiny_bundle: Path, questions: Path) -> Path:
+    """``tiny`` in int8, calibrated at its default keep."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        quantize(tiny_bundle, questions, folder)
+
+    return Path(made_once("tiny-int8", make))
+
+
+def quantize(bundle: Path, questions: Path, folder: Path, **options: Any) -> Quantized:
+    opened = Bundle(bundle)
+    wished = QuantizeOptions(keep=opened.manifest.plan.keeps(None), threads=1, **options)
+    with Journal(folder.parent / f"{folder.name}-journal.jsonl") as journal:
+        data = read_questions(questions)
+        return Quantizer(opened, data, journal, wished, AskOptions(), Progress()).run(folder)
+
+
+def right(bundle: Path, count: int) -> int:
+    """Right answers to questions that calibration did not see."""
+    pipe = load(bundle, "cpu", threads=1)
+    samples = list(evaluation_set(count))
+    return sum(same_answer(pipe.generate(s.image, s.question).text, s.answer) for s in samples)
+
+
+def test_held_out_accuracy_is_within_a_point(int8: Path, tiny_bundle: Path) -> None:
+    count = 200
+    before = right(tiny_bundle, count)
+    assert before > 0.9 * count
+    assert right(int8, count) >= before - 0.01 * count
+
+
+def test_the_bundle_is_whole_and_a_third_as_large(int8: Path, tiny_bundle: Path) -> None:
+    before, after = Bundle(tiny_bundle), Bundle(int8)
+    after.verify()
+    assert after.manifest.weights.bytes < 0.4 * before.manifest.weights.bytes
+    assert after.manifest.plan == before.manifest.plan
+    assert after.manifest.targets() == before.manifest.targets()
+    products = after.manifest.products
+    assert products is not None
+    assert (products.form, products.requests, products.left) == ("int8", 40, ())
+    for measured in after.manifest.golden.measured:
+        if measured.output.startswith("logits"):
+            assert measured.cosine > 0.95
+
+
+def test_verify_and_inspect_take_it(int8: Path, vtp: Any) -> None:
+    assert "cpu" in vtp("verify", int8, "--engine", "cpu").out
+    shown = vtp("inspect", int8).out
+    assert "in int8, activations too" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["int8", "fp8"])
+def test_tensorrt_rtx_builds_it(
+    form: str, int8: Path, tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
+
+    bundle = tmp_path / "bundle"
+    if form == "int8":
+        shutil.copytree(int8, bundle)
+    else:
+        bundle.mkdir()
+        done = quantize(tiny_bundle, data_of(12), bundle, form="fp8")
+        assert done.chosen.measured.drop <= 0.01
+    options = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
+    variant = build_variant(bundle, options)
+    assert [engine.graph for engine in variant.engines] == ["vision", "language.0"]
+
+
+def test_fp8_is_refused_by_the_engine_cpu(
+    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any
+) -> None:
+    (tmp_path / "fp8").mkdir()
+    quantize(tiny_bundle, data_of(6), tmp_path / "fp8", form="fp8")
+    image = Bundle(tiny_bundle).file("golden.png")
+    run = vtp("run", tmp_path / "fp8", "--image", image, "--prompt", "hi", "--engine", "cpu")
+    assert run.status != 0
+    assert "fp8" in run.err
+
+
+def test_the_part_that_suffers_stays_as_it_is(
+    tiny_bundle: Path,
+    data_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ranges that cut off what one layer of the decoder needs."""
+    plain = RangeEngine.ranges
+
+    def spoilt(engine: RangeEngine) -> dict[str, Any]:
+        found = plain(engine)
+        for name, ranges in found.items():
+            if name.startswith("language"):
+                import onnx
+
+                graph = onnx.load(str(tiny_bundle / name), load_external_data=False).graph
+                for node in graph.node:
+                    if node.op_type == "MatMul" and "layers.2." in node.input[1]:
+                        seen = ranges[node.input[0]]
+                        seen.lowest, seen.highest = seen.lowest / 1e4, seen.highest / 1e4
+        return found
+
+    monkeypatch.setattr(RangeEngine, "ranges", spoilt)
+    (tmp_path / "out").mkdir()
+    done = quantize(tiny_bundle, data_of(20), tmp_path / "out")
+    assert done.trials[0].measured.drop > 0.01
+    assert next(iter(done.sensitivity)) == "language.0 layer 2"
+    assert done.chosen.left == ("language.0 layer 2",)
+    assert done.chosen.measured.drop <= 0.01
+    manifest = Bundle(tmp_path / "out").manifest
+    assert manifest.products is not None
+    assert manifest.products.left == ("language.0 layer 2",)
+
+
+def test_a_bound_out_of_reach_tells_the_best(
+    tiny_bundle: Path,
+    data_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import vtp.calibration.quantize as module
+
+    monkeypatch.setattr(module, "units", lambda _: {})  # nothing can be left
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BoundNotMet, match=r"best found loses .* points"):
+        quantize(tiny_bundle, data_of(4), tmp_path / "out", max_drop=-0.5)
+
+
+def test_the_command(
+    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any, int8: Path
+) -> None:
+    data, out = data_of(6), tmp_path / "made"
+    done = vtp(
+        "calibrate", "quantize", tiny_bundle, "--data", data, "--to", out, "--format", "json"
+    )
+    told = json.loads(done.out)
+    assert [row["bundle"] for row in told["accuracy"]] == ["as it was", "int8"]
+    assert {row["quantized"] for row in told["sensitivity"]} == {"yes"}
+    assert "MB of weights" in done.err
+    again = vtp("calibrate", "quantize", tiny_bundle, "--data", data, "--to", out)
+    assert again.status == 1
+    assert "--force" in again.err
+    twice = vtp("calibrate", "quantize", int8, "--data", data, "--to", tmp_path / "twice")
+    assert "quantized already" in twice.err
+    assert not (tmp_path / "twice").exists()
+
+
+def test_a_bundle_that_needs_another_is_refused(
+    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    bundle = Bundle(tiny_bundle)
+    plan = bundle.manifest.plan
+    drops = tuple(replace(drop, score="guide", layer=1, score_layer=None) for drop in plan.drops)
+    bundle.manifest = replace(bundle.manifest, plan=replace(plan, drops=drops))
+    with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(NotCalibratable, match="guide"):
+        Quantizer(
+            bundle, read_questions(data_of(2)), journal, QuantizeOptions(), AskOptions(), Progress()
+        )
