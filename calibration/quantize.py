@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BoundNotMet, NotCalibratable
 from ..export.activation_ranges import RangeEngine
+from ..export.awq import awq_graph, find_factors
 from ..export.qdq import quantize_graph, units
 from ..export.quantized_bundle import write_quantized
 from ..export.sensitivity import sensitivity
@@ -22,7 +24,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from ..runtime.images import DEFAULT_MAX_PIXELS
 from ..runtime.keep import Keep
-from ..runtime.manifest import ProductsRecord
+from ..runtime.manifest import GraphRecord, ProductsRecord
 from ..runtime.pipeline import Pipeline
 from .asking import Asked, Asker, AskOptions
 from .measure import Measured, measure
@@ -118,6 +120,7 @@ class Quantizer:
         self._journal, self._asking, self._progress = journal, asking, progress
         self._ranges: dict[str, Any] = {}
         self._feeds: dict[str, list[Mapping[str, Any]]] = {}
+        self._factors: dict[str, Any] = {}
 
     def run(self, folder: Path) -> Quantized:
         """Write the quantized bundle into ``folder``, which is empty.
@@ -128,6 +131,8 @@ class Quantizer:
         """
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".ranges.") as work:
             self._see(Path(work))
+        if self.options.form == "int4-awq":
+            self._find_factors()
         order = self._sensitivity()
         progress, data = self._progress, self.data
         progress.step(f"asking {self.bundle.path} {len(data.questions)} questions")
@@ -181,27 +186,40 @@ class Quantizer:
             self._ranges |= engine.ranges()
             self._feeds |= engine.feeds
 
+    def _find_factors(self) -> None:
+        """Of one target: the numbers of the others are the same, so that weights exist once."""
+        self._progress.step("choosing how much to enlarge the weights of each channel")
+        for record in self.bundle.manifest.graphs:
+            if record.target == self._target() and self._quantizes(record):
+                path = self.bundle.file(record.file)
+                nodes = {node for names in units(path).values() for node in names}
+                self._factors[record.name] = find_factors(path, self._feeds[record.file], nodes)
+
+    def _quantizes(self, record: GraphRecord) -> bool:
+        """Whether a graph has products that were seen, and that this form is for."""
+        if self.options.form == "int4-awq" and not record.name.startswith("language."):
+            return False
+        return record.file in self._ranges
+
     def _sensitivity(self) -> dict[str, float]:
         """Of one target; its parts are those of the others."""
         target = self._target()
-        files = [
-            (record.name, record.file)
+        records = [
+            record
             for record in self.bundle.manifest.graphs
-            if record.target == target and record.file in self._ranges
+            if record.target == target and self._quantizes(record)
         ]
-        total = sum(len(units(self.bundle.file(file))) for _, file in files)
+        total = sum(len(units(self.bundle.file(record.file))) for record in records)
         self._progress.step(f"quantizing {total} parts, each alone")
         clock, found = Clock(total, self._progress), dict[str, float]()
-        for name, file in files:
+        for record in records:
             errors = sensitivity(
-                self.bundle.file(file),
-                self._ranges[file],
-                self._feeds[file],
-                self.options.form,
-                target == "ort",
+                self.bundle.file(record.file),
+                self._feeds[record.file],
+                partial(self._quantized, record),
                 lambda _: clock.answered(True),
             )
-            found |= {f"{name} {part}": error for part, error in errors.items()}
+            found |= {f"{record.name} {part}": error for part, error in errors.items()}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def _try(self, left: tuple[str, ...], exact: Sequence[Asked], folder: Path) -> Trial:
@@ -216,7 +234,7 @@ class Quantizer:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         made: dict[str, onnx.ModelProto] = {}
         for record in self.bundle.manifest.graphs:
-            if record.file not in self._ranges:
+            if not self._quantizes(record):
                 continue
             path = self.bundle.file(record.file)
             nodes = [
@@ -225,9 +243,7 @@ class Quantizer:
                 if f"{record.name} {part}" in left
                 for node in names
             ]
-            made[record.file] = quantize_graph(
-                path, self._ranges[record.file], self.options.form, record.target == "ort", nodes
-            )
+            made[record.file] = self._quantized(record, nodes)
         products = ProductsRecord(
             form=self.options.form,
             keep=self.options.keep,
@@ -236,6 +252,15 @@ class Quantizer:
             left=tuple(left),
         )
         write_quantized(self.bundle, folder, made, products)
+
+    def _quantized(self, record: GraphRecord, left: Collection[str]) -> onnx.ModelProto:
+        """A graph, quantized but for the products of the names in ``left``."""
+        path, form = self.bundle.file(record.file), self.options.form
+        if form != "int4-awq":
+            ranges = self._ranges[record.file]
+            return quantize_graph(path, ranges, form, record.target == "ort", left)
+        nodes = {node for names in units(path).values() for node in names} - set(left)
+        return awq_graph(path, nodes, self._factors[record.name])
 
     def _ask(self, bundle: Bundle) -> list[Asked]:
         # On the processor numbers of eight bits of the form fp8 are multiplied as floats.

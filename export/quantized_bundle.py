@@ -64,7 +64,7 @@ def write_quantized(
         }
         proto = quantized.get(record.file)
         model = plain if proto is None else ir.serde.deserialize_model(proto)
-        models[record.file] = model, _take(model, old, products.form, held, weights)
+        models[record.file] = model, _take(model, record.file, old, products.form, held, weights)
     for name in (manifest.language.embedding, manifest.language.separator):
         if name is not None:
             weights.table(name, held.tensor(name), exact=True)
@@ -108,7 +108,12 @@ def _names_by_place(path: Path) -> dict[int, str]:
 
 
 def _take(
-    model: ir.Model, old: Mapping[str, str], form: str, held: TensorFile, weights: WeightFile
+    model: ir.Model,
+    graph: str,
+    old: Mapping[str, str],
+    form: str,
+    held: TensorFile,
+    weights: WeightFile,
 ) -> dict[str, str]:
     """Ask for every value of a graph that does not stand in it; initializer -> name in the file."""
     names = {}
@@ -117,12 +122,17 @@ def _take(
         if key in old:
             names[key] = weights.table(old[key], held.tensor(old[key]), exact=True)
             continue
+        base, part = _parted(key)
+        # The same matrix of every target has the same numbers.
+        name = f"{old.get(base, base)}.{form}.{part}" if part else f"{graph}.{key}"
+        if value.const_value.dtype is ir.DataType.INT4:
+            data = np.frombuffer(value.const_value.tobytes(), np.uint8)
+            shape = tuple(int(dim) for dim in value.const_value.shape.numpy())
+            names[key] = weights.packed(name, data, shape, "int4")
+            continue
         array = value.const_value.numpy()
         if array.nbytes <= _SMALL:
             continue
-        base, part = _parted(key)
-        # The same matrix of every target has the same numbers.
-        name = f"{old.get(base, base)}.{form}.{part}" if part else f"{key}.{form}"
         names[key] = weights.table(name, np.ascontiguousarray(array), exact=True)
     return names
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 
-from .qdq import quantize_graph, units
+from .qdq import units
 
 _CACHES = ("present", "past")
 _EMBEDS = "image_embeds"
@@ -18,20 +17,16 @@ _EMBEDS = "image_embeds"
 
 def sensitivity(
     path: Path,
-    ranges: Any,
     feeds: Sequence[Mapping[str, np.ndarray]],
-    form: str,
-    whole_numbers: bool,
+    quantized: Callable[[Collection[str]], onnx.ModelProto],
     done: Callable[[str], None],
 ) -> dict[str, float]:
     """Quantize one part after another, each alone, and compare what comes out.
 
     Args:
         path: the graph.
-        ranges: of its tensors, as ``RangeEngine.ranges`` has them.
         feeds: inputs of some of its runs.
-        form: as for ``quantize_graph``.
-        whole_numbers: as for ``quantize_graph``.
+        quantized: makes the graph with all products quantized but those of the given names.
         done: told of every part.
 
     Returns:
@@ -45,8 +40,7 @@ def sensitivity(
         left = [name for other, names in parts.items() if other != part for name in names]
         with tempfile.TemporaryDirectory() as folder:
             rounded = Path(folder) / path.name
-            model = quantize_graph(path, ranges, form, whole_numbers, left)
-            onnx.save(model, rounded, save_as_external_data=True, location="weights")
+            onnx.save(quantized(left), rounded, save_as_external_data=True, location="weights")
             errors = [
                 _error(want, _run(rounded, feed)) for want, feed in zip(exact, feeds, strict=True)
             ]

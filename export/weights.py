@@ -134,6 +134,19 @@ class WeightFile:
         )
         return name
 
+    def packed(self, name: str, data: np.ndarray, shape: tuple[int, ...], dtype: str) -> str:
+        """Ask for a computed array of ``int4`` or ``uint4``.
+
+        Args:
+            name: its name in the file.
+            data: bytes of two numbers, uint8.
+            shape: of the numbers.
+            dtype: their type.
+        """
+        self._tables[name] = data
+        self._stored[name] = Stored(name=name, shape=shape, source=None, dtype=dtype)
+        return name
+
     def stored(self) -> list[Stored]:
         """Every tensor."""
         return list(self._stored.values())

@@ -14,7 +14,7 @@ from .strict import read, write
 SCHEMA = 4
 FILE_NAME = "manifest.json"
 CHECK = "check.0"
-FORMS = ("int8", "fp8")
+FORMS = ("int8", "fp8", "int4-awq")
 """Name of the graph of the first language layers that a large model is checked on."""
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Types of weights, with their size in bytes."""
@@ -302,7 +302,8 @@ class ProductsRecord:
     """How the matrix products of the graphs were quantized after the export."""
 
     form: str
-    """``int8`` or ``fp8``: type of weights and of activations where they are multiplied."""
+    """``int8`` or ``fp8``: type of weights and of activations where they are multiplied;
+    ``int4-awq``: of the decoder's weights alone."""
     keep: tuple[int | float, ...]
     """Keeps at which activations were seen, one for each drop of the plan."""
     requests: int

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     "form_of_weights",
-    type=click.Choice(["int8", "fp8"]),
+    type=click.Choice(["int8", "fp8", "int4-awq"]),
     default="int8",
     show_default=True,
-    help="Type in which matrices are multiplied, weights and activations. fp8 is for TensorRT on "
-    "cards of compute capability 8.9 and up.",
+    help="int8 and fp8: weights and activations of all matrix products (fp8 for TensorRT on cards "
+    "of compute capability 8.9 and up). int4-awq: the decoder's weights alone, those that meet "
+    "large activations with more care.",
 )
 @click.option(
     "--to",
@@ -88,7 +89,7 @@ def quantize(
     threads: int | None,
     form: str,
 ) -> None:
-    """Quantize the matrix products of the bundle in DIR, weights and activations, to 8 bits.
+    """Quantize the matrix products of the bundle in DIR, from what it sees at work.
 
     Questions of --data are asked to see the activations of the pruned model, then to measure what
     is lost. Norms, softmax, scores, the head and what is added to the residual are not rounded.

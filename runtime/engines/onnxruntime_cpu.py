@@ -83,7 +83,7 @@ class OnnxRuntimeCpu(Engine):
     name: ClassVar[str] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the processor"
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
-    forms: ClassVar[tuple[str, ...]] = ("int8",)
+    forms: ClassVar[tuple[str, ...]] = ("int8", "int4-awq")
     targets: tuple[str, ...] = ("ort", "onnx", "trt10")
 
     def __init__(self, threads: int | None = None, exact: bool = False) -> None:

@@ -90,6 +90,7 @@ class OnnxRuntimeCuda(Engine):
     name: ClassVar[str] = "cuda"
     summary: ClassVar[str] = "ONNX Runtime on an NVIDIA device (onnxruntime-gpu)"
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
+    forms: ClassVar[tuple[str, ...]] = ("int8", "int4-awq")
     targets: tuple[str, ...] = ("ort", "onnx")
     _device: ClassVar[str] = "cuda"
     """Where the buffers are, in ONNX Runtime's word."""

@@ -19,6 +19,7 @@ from vtp.errors import BoundNotMet, NotCalibratable
 from vtp.export.activation_ranges import RangeEngine
 from vtp.runtime import load
 from vtp.runtime.bundle import Bundle
+from vtp.runtime.tensorfile import TensorFile
 from vtp.samples.scenes import evaluation_set, same_answer
 
 
@@ -76,7 +77,7 @@ def test_verify_and_inspect_take_it(int8: Path, vtp: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["int8", "fp8"])
+@pytest.mark.parametrize("form", ["int8", "fp8", "int4-awq"])
 def test_tensorrt_rtx_builds_it(
     form: str, int8: Path, tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -88,7 +89,7 @@ def test_tensorrt_rtx_builds_it(
         shutil.copytree(int8, bundle)
     else:
         bundle.mkdir()
-        done = quantize(tiny_bundle, data_of(12), bundle, form="fp8")
+        done = quantize(tiny_bundle, data_of(12), bundle, form=form)
         assert done.chosen.measured.drop <= 0.01
     options = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
     variant = build_variant(bundle, options)
@@ -186,3 +187,28 @@ def test_a_bundle_that_needs_another_is_refused(
         Quantizer(
             bundle, read_questions(data_of(2)), journal, QuantizeOptions(), AskOptions(), Progress()
         )
+
+
+def test_awq_of_a_model_in_stages(
+    made_once: Any, data_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Layers are counted anew in every stage; the weights of all targets exist once."""
+    from vtp.export import ExportOptions, export_model
+    from vtp.export.presets import PRESETS
+
+    def export(out: Path) -> None:
+        export_model(PRESETS["tiny"].source, out, ExportOptions(stages=("2:0.5:attention",)))
+
+    bundle = Path(made_once("tiny-staged", export))
+    (tmp_path / "out").mkdir()
+    done = quantize(bundle, data_of(16), tmp_path / "out", form="int4-awq", max_drop=0.2)
+    assert done.chosen.left == ()
+    after = Bundle(tmp_path / "out")
+    after.verify()
+    names = TensorFile(after.file(after.manifest.weights.file)).names()
+    layers, products = after.manifest.language.layers, 7
+    assert len([name for name in names if name.endswith(".int4-awq.values")]) == layers * products
+    for target in after.manifest.targets():
+        pipe = load(tmp_path / "out", "cpu", target=target, threads=1)
+        sample = next(iter(evaluation_set(1)))
+        assert same_answer(pipe.generate(sample.image, sample.question).text, sample.answer)

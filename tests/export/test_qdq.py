@@ -132,7 +132,9 @@ def test_the_part_that_suffers_most_is_found(tmp_path: Path) -> None:
     x = np.random.default_rng(4).uniform(-1, 1, (50, 8)).astype(np.float32)
     seen = ranges_of(x=(-1.0, 1.0), h=(-9, 9), r=(0.0, 0.01))  # cuts off nearly all
     told: list[str] = []
-    found = sensitivity(path, seen, [{"x": x}], "int8", False, told.append)
+    found = sensitivity(
+        path, [{"x": x}], lambda left: quantize_graph(path, seen, "int8", False, left), told.append
+    )
     assert told == ["layer 0", "layer 1"]
     assert found["layer 0"] < 0.02
     assert found["layer 1"] > 0.5
