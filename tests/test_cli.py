@@ -130,7 +130,8 @@ def test_json_of_list_holds_the_registries(vtp: Any) -> None:
 
 def test_json_of_inspect(vtp: Any, random_bundle: Path) -> None:
     data = json.loads(vtp("inspect", random_bundle, "--format", "json").out)
-    assert list(data) == ["bundle", "stages", "graphs", "files", "variants", "engines"]
+    parts = ["bundle", "stages", "graphs", "files", "variants", "engines", "history"]
+    assert list(data) == parts
     assert {row["state"] for row in data["files"]} == {"intact"}
     assert {len(row["sha256"]) for row in data["files"]} == {64}
     facts = {row["entry"]: row["value"] for row in data["bundle"]}

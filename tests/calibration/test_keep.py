@@ -112,6 +112,8 @@ def test_the_choice_is_written_and_the_old_one_remembered(
     assert f"sha256 {now}" in outcome.err
     assert {p.name: p.read_bytes() for p in bundle.iterdir() if p.name in files} == files
     assert len(list(bundle.iterdir())) == len(files) + 1
+    (change,) = json.loads(vtp("inspect", bundle, "--format", "json").out)["history"]
+    assert (change["old"], change["new"], change["why"]) == ("0.1", "0.02", record["why"])
     # The bundle is whole, and answers with the new default.
     assert vtp("verify", bundle).status == 0
     entry = json.loads(data.read_text().splitlines()[0])
