@@ -75,7 +75,7 @@ def test_every_example_is_accepted(name: str) -> None:
     """The options of an example exist."""
     inner = [f"{name} {one}" for one in CALIBRATIONS] if name == "calibrate" else []
     options = [option for one in (name, *inner) for option in parts(command(one), click.Option)]
-    known = {opt for option in options for opt in option.opts}
+    known = {opt for option in options for opt in (*option.opts, *option.secondary_opts)}
     _, _, example = (command(name).help or "").partition("Example:")
     assert set(re.findall(r"--[a-z-]+", example)) <= known
 
