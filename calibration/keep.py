@@ -10,7 +10,6 @@ from itertools import takewhile
 from ..errors import AverageOutOfReach, BoundNotMet, KeepGrows, NotCalibratable
 from ..runtime.bundle import Bundle
 from ..runtime.keep import Keep, Keeps, keep_count, show_keeps
-from ..runtime.plan import Plan
 from .asking import Asker
 from .bound import needed
 from .measure import Measured, measure
@@ -43,12 +42,12 @@ class Row:
 
 
 def candidates(
-    plan: Plan, keeps: Sequence[Keeps], averages: Sequence[Keep]
+    bundle: Bundle, keeps: Sequence[Keeps], averages: Sequence[Keep]
 ) -> tuple[list[tuple[Keep, ...]], list[str]]:
     """Keeps to try, the largest first, after ``1.0`` that drops nothing.
 
     Args:
-        plan: of the bundle.
+        bundle: the bundle.
         keeps: those asked for.
         averages: those asked for by what a language layer reads in the mean; where neither is
             given, ``LADDER``.
@@ -58,7 +57,13 @@ def candidates(
 
     Raises:
         KeepOutOfRange, KeepCountMismatch, KeepGrows, AverageOutOfReach: of what was asked for.
+        NotCalibratable: the bundle never drops anything.
     """
+    plan = bundle.manifest.plan
+    if not plan.drops:
+        raise NotCalibratable(
+            bundle.path, "it does not prune; export the model with a method (vtp list methods)"
+        )
     found = {(1.0,) * len(plan.drops): float(plan.tokens)}
     left_out: list[str] = []
     asked = [plan.keeps(keep) for keep in keeps]
@@ -97,15 +102,8 @@ def calibrate_keep(asker: Asker, points: Sequence[tuple[Keep, ...]], wish: Wish)
         asker: of the bundle.
         points: as from ``candidates``: the first drops nothing.
         wish: what to meet.
-
-    Raises:
-        NotCalibratable: the bundle never drops anything.
     """
     bundle = asker.pipeline.bundle
-    if not bundle.manifest.plan.drops:
-        raise NotCalibratable(
-            bundle.path, "it does not prune; export the model with a method (vtp list methods)"
-        )
     answers = asker.ask(points)
     rows: list[Row] = []
     within = True

@@ -16,7 +16,7 @@ from .tables import show
 
 if TYPE_CHECKING:
     from ..runtime.bundle import Bundle
-    from ..runtime.manifest import VariantRecord
+    from ..runtime.manifest import HistoryRecord, VariantRecord
     from ..runtime.plan import Plan
 
 
@@ -42,6 +42,7 @@ def inspect(bundle: Path, form: str) -> None:
         "files": _files(opened, form, problems),
         "variants": [_variant(record) for record in opened.manifest.variants],
         "engines": _engines(opened),
+        "history": [_change(record) for record in opened.manifest.history],
     }
     show(sections, form)
     if problems:
@@ -85,6 +86,16 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "precision alone moves logits by": max(
             (deviation.max_abs for deviation in manifest.golden.rounding), default=None
         ),
+    }
+
+
+def _change(record: HistoryRecord) -> dict[str, Any]:
+    return {
+        "when": record.when,
+        "what": record.field,
+        "old": show_keeps(record.old),
+        "new": show_keeps(record.new),
+        "why": record.why,
     }
 
 

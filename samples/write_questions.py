@@ -25,7 +25,7 @@ def write_questions(
     `long` whether some questions ask for a description.
     """
     (out / "images").mkdir(parents=True, exist_ok=True)
-    lines = []
+    lines: list[str] = []
     # One kind in seven is long.
     for sample in evaluation_set(count if long else count * 7 // 6 + 7, seed):
         if (sample.kind not in SHORT_KINDS and not long) or len(lines) == count:

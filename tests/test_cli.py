@@ -75,7 +75,7 @@ def test_every_example_is_accepted(name: str) -> None:
     """The options of an example exist."""
     inner = [f"{name} {one}" for one in CALIBRATIONS] if name == "calibrate" else []
     options = [option for one in (name, *inner) for option in parts(command(one), click.Option)]
-    known = {opt for option in options for opt in option.opts}
+    known = {opt for option in options for opt in (*option.opts, *option.secondary_opts)}
     _, _, example = (command(name).help or "").partition("Example:")
     assert set(re.findall(r"--[a-z-]+", example)) <= known
 
@@ -130,7 +130,8 @@ def test_json_of_list_holds_the_registries(vtp: Any) -> None:
 
 def test_json_of_inspect(vtp: Any, random_bundle: Path) -> None:
     data = json.loads(vtp("inspect", random_bundle, "--format", "json").out)
-    assert list(data) == ["bundle", "stages", "graphs", "files", "variants", "engines"]
+    parts = ["bundle", "stages", "graphs", "files", "variants", "engines", "history"]
+    assert list(data) == parts
     assert {row["state"] for row in data["files"]} == {"intact"}
     assert {len(row["sha256"]) for row in data["files"]} == {64}
     facts = {row["entry"]: row["value"] for row in data["bundle"]}

@@ -75,13 +75,14 @@ def test_a_device_needs_neither_torch_nor_what_belongs_to_it(device: Environment
 
 
 def test_every_module_of_the_runtime_imports(device: Environment, wheel: Path) -> None:
-    names = modules(wheel, "runtime/", "commands/", "trt_plugins/", "cli", "errors", "packages")
+    folders = ("calibration/", "runtime/", "commands/", "trt_plugins/", "cli", "errors", "packages")
+    names = modules(wheel, *folders)
     assert "vtp.runtime.engines.onnxruntime_cpu" in names
     script = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     device.run("python", "-c", script, check=True)
 
 
-@pytest.mark.parametrize("command", ["", "export", "run", "inspect", "verify", "list"])
+@pytest.mark.parametrize("command", ["", "export", "run", "inspect", "verify", "list", "calibrate"])
 def test_help_works(device: Environment, command: str) -> None:
     done = device.run("vtp", *filter(None, [command]), "--help", check=True)
     assert "Example:" in done.stdout
@@ -110,6 +111,16 @@ def test_run_answers(device: Environment, tiny_bundle: Path, scene: Path) -> Non
     assert (answer["image_tokens"], answer["image_tokens_before"]) == (26, 256)
     assert answer["tokens"]
     assert kept.is_file()
+
+
+def test_calibrate_keep_works(device: Environment, tiny_bundle: Path) -> None:
+    device.run(
+        "python", "-m", "vtp.samples.write_questions", "questions", "--count", "3", check=True
+    )
+    asked = ("--data", "questions/questions.jsonl", "--keep", "0.2", "--max-drop", "100")
+    done = device.run("vtp", "calibrate", "keep", tiny_bundle, *asked, "--dry-run", check=True)
+    assert "chosen" in done.stdout
+    assert (device.cwd / "questions" / "questions-calibration" / "keep.svg").is_file()
 
 
 @pytest.mark.parametrize("command", [("vtp", "export"), ("vtp-export",)])

@@ -101,7 +101,7 @@ def keep(
     from ...runtime import Bundle, load
 
     # All bundles are looked at before the first is asked.
-    tried = [(path, candidates(Bundle(path).manifest.plan, keeps, averages)) for path in bundles]
+    tried = [(path, candidates(Bundle(path), keeps, averages)) for path in bundles]
     wish, progress = Wish(max_drop=max_drop / 100, confidence=confidence), ShownProgress()
     options = AskOptions(max_new_tokens=max_new_tokens, guide=guide)
     found: list[list[Row]] = []

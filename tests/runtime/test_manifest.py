@@ -288,6 +288,16 @@ VALID: dict[str, Any] = {
             ],
         }
     ],
+    "history": [
+        {
+            "field": "plan.drops.keep",
+            "old": [0.1],
+            "new": [16],
+            "when": "2026-01-31T12:00:00Z",
+            "why": "vtp calibrate keep",
+            "replaced": "0" * 64,
+        }
+    ],
 }
 
 Path = tuple[str | int, ...]
@@ -350,6 +360,7 @@ FREE: list[Path] = [
         for entry in ("count", "fps", "rule", "group", "least", "most")
     ),
     ("variants",),
+    ("history",),
     ("language", "dtype"),
     ("language", "position_axes"),
     ("prompt", "image_text"),
