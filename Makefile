@@ -56,7 +56,8 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	@mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/vtp
 	cd $(VENV)/types && ../bin/mypy --config-file vtp/pyproject.toml -m vtp.cli \
-	    -p vtp.commands -p vtp.export -p vtp.runtime -p vtp.trt_plugins -p vtp.samples -p vtp.bench
+	    -p vtp.calibration -p vtp.commands -p vtp.errors -p vtp.export -p vtp.runtime \
+	    -p vtp.trt_plugins -p vtp.samples -p vtp.bench
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
