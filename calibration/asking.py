@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -58,6 +60,10 @@ class AskOptions:
     """Bundle of the guide, which the pipeline was loaded with."""
     check_guide: bool = False
     """Whether the guide's own answer and its certainty are wanted too."""
+    threads: int | None = None
+    """CPU threads, which the pipeline was loaded with."""
+    variant: str | None = None
+    """Built engines, which the pipeline was loaded with."""
 
 
 class Asker:
@@ -112,6 +118,14 @@ class Asker:
                 clock.answered(fresh)
         return found
 
+    def each(self, point: tuple[Keep, ...]) -> Iterator[Asked]:
+        """Ask every question at one keep, as far as is wanted; as ``ask``."""
+        clock = Clock(len(self.data.questions), self._progress)
+        for question in self.data.questions:
+            asked, fresh = self._one(question, point)
+            clock.answered(fresh)
+            yield asked
+
     def _one(self, question: Question, keep: tuple[Keep, ...]) -> tuple[Asked, bool]:
         with _named(self.data.path, question):
             if question.line not in self._digests:
@@ -165,13 +179,14 @@ def _named(path: Path, question: Question) -> Iterator[None]:
 
 
 def _identity(pipeline: Pipeline, options: AskOptions) -> str:
-    """sha256 of everything that an answer hangs on, but question and keep."""
+    """sha256 of everything that an answer and its time hang on, but question and keep."""
     return _hash(
         [
             identity(pipeline.bundle),
             identity(Bundle(options.guide)) if options.guide is not None else None,
             pipeline.engine.name,
             pipeline.target,
+            [platform.machine(), os.cpu_count()],
             {k: v for k, v in asdict(options).items() if k != "guide"},
         ]
     )

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import AverageOutOfReach, BoundNotMet, NotCalibratable
 from ..runtime.keep import Keep
 from ..runtime.plan import Plan
-from .asking import Asker
-from .measure import Measured, measure
+from .asking import Asked, Asker
+from .measure import Measured, measure, scores
 
 STEEPNESS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Steepnesses of a sigmoid that are tried first, for a decoder of length 1; 0 is uniform."""
@@ -64,11 +66,23 @@ class Search:
                 "--stage 1:1.0:attention --stage 2:1.0:attention --out DIR",
             )
         self._measured: dict[tuple[int, ...], Measured] = {}
-        self._unpruned = self._asker.ask([self.ratios(self._full)])[self.ratios(self._full)]
+        full = (self.plan.tokens,) * len(self.plan.drops)
+        self._tell("unpruned", full)
+        self._unpruned = list(asker.each(self.ratios(full)))
+        self._best = self._scores(self._unpruned)
+        self._note(full, self._unpruned)
 
-    @property
-    def _full(self) -> tuple[int, ...]:
-        return (self.plan.tokens,) * len(self.plan.drops)
+    def _tell(self, form: str, counts: tuple[int, ...]) -> None:
+        self._step(f"{form}: {', '.join(map(str, counts))} of {self.plan.tokens} tokens")
+
+    def _scores(self, asked: Sequence[Asked]) -> np.ndarray:
+        """Of answers to the first questions."""
+        count = len(asked)
+        texts, own = [a.text for a in asked], [a.text for a in self._unpruned[:count]]
+        return scores(self._asker.data.questions[:count], texts, own)
+
+    def _note(self, counts: tuple[int, ...], asked: Sequence[Asked]) -> None:
+        self._measured[counts] = measure(self._asker.data.questions, asked, self._unpruned)
 
     def ratios(self, counts: Sequence[int]) -> tuple[Keep, ...]:
         """Counts as shares of all tokens, so that they hold for images of any size."""
@@ -84,10 +98,8 @@ class Search:
         """Measure keeps; those measured before are not asked again."""
         key = tuple(counts)
         if key not in self._measured:
-            self._step(f"{form}: {', '.join(map(str, key))} of {self.plan.tokens} tokens")
-            keep = self.ratios(key)
-            answers = self._asker.ask([keep])[keep]
-            self._measured[key] = measure(self._asker.data.questions, answers, self._unpruned)
+            self._tell(form, key)
+            self._note(key, list(self._asker.each(self.ratios(key))))
         return Schedule(
             form=form,
             counts=key,
@@ -96,9 +108,25 @@ class Search:
             steepness=steepness,
         )
 
+    def fits(self, form: str, counts: Sequence[int], allowed: float) -> bool:
+        """Whether keeps lose no more than ``allowed``; what cannot be made good ends it early."""
+        key, most = tuple(counts), allowed * len(self._best) + 1e-9
+        if key not in self._measured:
+            self._tell(form, key)
+            asked: list[Asked] = []
+            for one in self._asker.each(self.ratios(key)):
+                asked.append(one)
+                reached = self._scores(asked)
+                # All that is left may be right, at best.
+                hoped = reached.sum() + len(self._best) - len(asked)
+                if self._best.sum() - hoped > most:
+                    return False
+            self._note(key, asked)
+        return float(self._measured[key].drops.sum()) <= most
+
     def unpruned(self) -> Schedule:
         """Every token everywhere."""
-        return self.schedule("unpruned", self._full)
+        return self.schedule("unpruned", (self.plan.tokens,) * len(self.plan.drops))
 
     def uniform(self, average: float) -> Schedule:
         """One count for all drops: the smallest that reads no fewer tokens than ``average``."""
@@ -131,7 +159,7 @@ def greedy(search: Search, max_drop: float) -> Schedule:
 
         def fits(count: int, at: int = place, allowed: float = allowed) -> bool:
             tried = [*counts[:at], *[count] * (places - at)]
-            return search.schedule("greedy", tried).measured.drop <= allowed + 1e-9
+            return search.fits("greedy", tried, allowed)
 
         low, high = 1, counts[place]
         while high - low > max(0, high // _SETTLED - 1):

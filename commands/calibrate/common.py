@@ -86,9 +86,13 @@ class ShownProgress(Progress):
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._told = monotonic()
+        self._open = False
 
     def step(self, text: str) -> None:
         self._told = monotonic()
+        if self._open:
+            print(file=sys.stderr)
+            self._open = False
         print(text, file=sys.stderr, flush=True)
 
     def answered(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -99,6 +103,7 @@ class ShownProgress(Progress):
         text = f"{done} of {total} answers{_left(seconds_left) if done < total else ''}"
         # Over the line before, which may have been longer.
         end = "\n" if done == total else ""
+        self._open = self._live and not end
         shown = f"\r{text:<50}{end}" if self._live else f"{text}\n"
         print(shown, end="", file=sys.stderr, flush=True)
 

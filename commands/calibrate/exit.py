@@ -88,7 +88,9 @@ def exit_(
     progress = ShownProgress()
     with opened(data_file, out) as (data, _, journal):
         pipeline = load(bundle, engine, threads=threads, guide=guide)
-        options = AskOptions(max_new_tokens=max_new_tokens, guide=guide, check_guide=True)
+        options = AskOptions(
+            max_new_tokens=max_new_tokens, guide=guide, check_guide=True, threads=threads
+        )
         progress.step(f"asking {bundle} and its guide {len(data.questions)} questions")
         found = ask_both(Asker(pipeline, data, journal, options, progress))
         try:

@@ -103,7 +103,9 @@ def keep(
     # All bundles are looked at before the first is asked.
     tried = [(path, candidates(Bundle(path), keeps, averages)) for path in bundles]
     wish, progress = Wish(max_drop=max_drop / 100, confidence=confidence), ShownProgress()
-    options = AskOptions(max_new_tokens=max_new_tokens, guide=guide)
+    options = AskOptions(
+        max_new_tokens=max_new_tokens, guide=guide, threads=threads, variant=variant
+    )
     found: list[list[Row]] = []
     with opened(data_file, out) as (data, folder, journal):
         for path, (points, left_out) in tried:

@@ -105,7 +105,7 @@ def schedule(
                 model, folder / WORK, method, places, score or "attention", progress
             )
         pipeline = load(bundle, engine, threads=threads)
-        options = AskOptions(max_new_tokens=max_new_tokens)
+        options = AskOptions(max_new_tokens=max_new_tokens, threads=threads)
         search = Search(Asker(pipeline, data, journal, options, progress), progress.step)
         tokens = search.plan.tokens
         if average is None:
