@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "build": "build:build",
     "inspect": "inspect:inspect",
     "verify": "verify:verify",
+    "profile": "profile:profile",
     "list": "list:list_",
 }
 

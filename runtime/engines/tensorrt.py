@@ -18,6 +18,7 @@ from ...errors import EngineUnavailable, RunFailed
 from .. import cuda_memory
 from ..bundle import Bundle
 from ..cuda_memory import DeviceBuffer, shared_cuda
+from ..device import Device
 from ..manifest import Manifest
 from ..sources import Source, VariantSource
 from ..tensorrt.fit import Here, misfit
@@ -291,6 +292,9 @@ class TensorRt(Engine):
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return DeviceBuffer(self._library.cuda, shape, dtype)
+
+    def device(self) -> Device | None:
+        return self._library.cuda
 
     def load(self, path: Path, followed: bool = False) -> Graph:
         library = self._library

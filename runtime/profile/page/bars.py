@@ -1,0 +1,130 @@
+"""One kind of figure: rows of stacked horizontal bars as inline SVG, with axis, unit and labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _LABELS, _VALUES = 860, 178, 96
+"""Of the whole, of the row labels on the left, of the totals on the right."""
+_ROW, _BAR, _TOP, _AXIS = 42, 24, 26, 34
+_GAP = 1.5
+_TICKS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A piece of a bar."""
+
+    name: str
+    value: float
+    colour: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One bar."""
+
+    label: str
+    note: str
+    """Small, under the label."""
+    parts: tuple[Part, ...]
+    total: str
+    """Beside the bar."""
+
+
+def bars(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[Row],
+    unit: str,
+    mark: tuple[str, float] | None = None,
+    most: float | None = None,
+) -> str:
+    """The figure.
+
+    Args:
+        name: unique on the page.
+        title: read aloud in place of the picture.
+        description: what it shows, in a sentence.
+        rows: from top to bottom.
+        unit: of the axis.
+        mark: a dashed line across all rows: its label and where it stands.
+        most: end of the axis; None fits it to the bars.
+    """
+    end = most or max((sum(part.value for part in row.parts) for row in rows), default=0.0) or 1.0
+    step = nice_step(end)
+    ticks = [step * number for number in range(int(end / step + 1e-9) + 1)]
+    plot = _WIDTH - _LABELS - _VALUES
+    bottom = _TOP + _ROW * len(rows)
+
+    def x(value: float) -> float:
+        return _LABELS + plot * value / end
+
+    drawn = [
+        f'<svg viewBox="0 0 {_WIDTH} {bottom + _AXIS}" role="img" '
+        f'aria-labelledby="{name}-title {name}-text">',
+        f'<title id="{name}-title">{escape(title)}</title>',
+        f'<desc id="{name}-text">{escape(description)}</desc>',
+    ]
+    for tick in ticks:
+        at = f"{x(tick):.1f}"
+        drawn.append(
+            f'<line class="grid" x1="{at}" y1="{_TOP - 6}" x2="{at}" y2="{bottom}"/>'
+            f'<text class="faint" x="{at}" y="{bottom + 17}" text-anchor="middle">{tick:g}</text>'
+        )
+    drawn.append(
+        f'<text class="faint" x="{_WIDTH - _VALUES + 10}" y="{bottom + 17}">{escape(unit)}</text>'
+    )
+    for number, row in enumerate(rows):
+        drawn += _row(row, _TOP + _ROW * number, x)
+    if mark is not None:
+        text, value = mark
+        at = f"{x(value):.1f}"
+        left = value < end * 0.7
+        drawn.append(
+            f'<line class="mark" x1="{at}" y1="{_TOP - 8}" x2="{at}" y2="{bottom}"/>'
+            f'<text class="faint" x="{at}" y="{_TOP - 13}" '
+            f'text-anchor="{"start" if left else "end"}">{escape(text)}</text>'
+        )
+    return "\n".join([*drawn, "</svg>"])
+
+
+def _row(row: Row, top: float, x: object) -> list[str]:
+    assert callable(x)
+    middle = top + _ROW / 2
+    drawn = [
+        f'<text x="{_LABELS - 12}" y="{middle - 1 if row.note else middle + 5:.1f}" '
+        f'text-anchor="end">{escape(row.label)}</text>'
+    ]
+    if row.note:
+        drawn.append(
+            f'<text class="faint" x="{_LABELS - 12}" y="{middle + 14:.1f}" text-anchor="end">'
+            f"{escape(row.note)}</text>"
+        )
+    at = 0.0
+    for part in row.parts:
+        left, right = x(at), x(at + part.value)
+        at += part.value
+        if part.value <= 0:
+            continue
+        width = max(right - left - _GAP, 0.6)
+        drawn.append(
+            f'<rect x="{left:.1f}" y="{middle - _BAR / 2:.1f}" width="{width:.1f}" '
+            f'height="{_BAR}" rx="2" fill="{part.colour}">'
+            f"<title>{escape(row.label)}, {escape(part.name)}: {part.value:.4g}</title></rect>"
+        )
+    drawn.append(
+        f'<text class="strong" x="{x(at) + 8:.1f}" y="{middle + 5:.1f}">{escape(row.total)}</text>'
+    )
+    return drawn
+
+
+def nice_step(end: float) -> float:
+    """A step of 1, 2 or 5 times a power of ten that makes some five ticks up to ``end``."""
+    rough = end / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next((power * f for f in (1, 2, 5) if power * f >= rough), power * 10)
