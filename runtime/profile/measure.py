@@ -80,7 +80,7 @@ class Facts:
     peak_host_bytes: int | None
     """Of the process up to the first answer at this keep; smaller keeps came before."""
     device_bytes: int | None
-    """In use on the device, by all programs, right after that answer."""
+    """In use on the device, by all programs, at the end of that answer."""
 
 
 @dataclass(kw_only=True)
@@ -117,8 +117,8 @@ class Measurement:
         device = pipeline.engine.device()
         self._clock = None if device is None else device.clock()
 
-    def ask(self, point: Point) -> tuple[Request, Result]:
-        """One request, from the images to the last token."""
+    def ask(self, point: Point) -> tuple[Request, Result, Chat]:
+        """One request, from the images to the last token; the conversation holds its KV cache."""
         workload, images = self.workload, point.has_images
         settings = Settings(
             keep=point.keeps if images else None,
@@ -137,6 +137,7 @@ class Measurement:
                 spans=tuple(marks.spans()), device_spans=None if device is None else tuple(device)
             ),
             result,
+            chat,
         )
 
     def first_answers(self, progress: Progress) -> dict[str, Series]:
@@ -145,8 +146,10 @@ class Measurement:
         series: dict[str, Series] = {}
         for point in sorted(self.workload.points, key=lambda point: point.order):
             progress(f"first answer: {_shown(point)}")
-            _, result = self.ask(point)
+            # Its memory is read while it holds it.
+            _, result, chat = self.ask(point)
             series[point.label] = Series(point=point, facts=self._facts(result))
+            del chat
         return {point.label: series[point.label] for point in self.workload.points}
 
     def round(self, number: int) -> dict[str, Request]:
@@ -158,7 +161,7 @@ class Measurement:
         for point in turns:
             gc.collect()
             sleep(REST_S)
-            found[point.label], _ = self.ask(point)
+            found[point.label], _, _ = self.ask(point)
         return found
 
     def _facts(self, result: Result) -> Facts:

@@ -81,9 +81,8 @@ def profile_operators(
         if engine is None:
             return None
         progress("operators: loading with the engine's profiler")
-        noting = Pipeline(
-            pipeline.bundle, engine, None, pipeline.target, pipeline.max_pixels, verify=False
-        )
+        choice = pipeline.source.choice
+        noting = Pipeline(pipeline.bundle, engine, None, choice, pipeline.max_pixels, verify=False)
         noting.guide = pipeline.guide
         measurement = Measurement(noting, workload)
         requests: list[Traced] = []
@@ -96,7 +95,7 @@ def profile_operators(
 
 def _ask(measurement: Measurement, point: Point) -> Traced:
     start_ns = time.time_ns()
-    request, _ = measurement.ask(point)
+    request, _, _ = measurement.ask(point)
     return Traced(keep=point.label, spans=request.spans, start_ns=start_ns, events=())
 
 

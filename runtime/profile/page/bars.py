@@ -77,7 +77,8 @@ def bars(
             f'<text class="faint" x="{at}" y="{bottom + 17}" text-anchor="middle">{tick:g}</text>'
         )
     drawn.append(
-        f'<text class="faint" x="{_WIDTH - _VALUES + 10}" y="{bottom + 17}">{escape(unit)}</text>'
+        f'<text class="faint" x="{_WIDTH - 4}" y="{bottom + 17}" text-anchor="end">'
+        f"{escape(unit)}</text>"
     )
     for number, row in enumerate(rows):
         drawn += _row(row, _TOP + _ROW * number, x)

@@ -13,7 +13,11 @@ from .tables import folded, legend, table
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _OPERATORS_SHOWN = 8
-_SHADES = {**COLOURS, "text": "#f0e442"}
+_TTFT, _LATENCY = "time_to_first_token", "request_latency"
+_MEDIANS = (
+    "The number beside a bar is the median of the whole; the medians of its parts need not add "
+    "up to it."
+)
 Document = Mapping[str, Any]
 
 
@@ -80,7 +84,7 @@ def _label(row: Document) -> tuple[str, str]:
 
 
 def _stacked(
-    document: Document, groups: Sequence[str]
+    document: Document, groups: Sequence[str], metric: str
 ) -> tuple[list[Row], list[tuple[str, str]], list[list[str]]]:
     """Bars, legend and table of some groups of phases."""
     rows, lines, seen = [], [], dict[str, None]()
@@ -89,27 +93,26 @@ def _stacked(
         seen |= dict.fromkeys(key for key in groups if key in found)
     for row, found in by_keep:
         parts = [
-            Part(name=GROUPS[key][0], value=found.get(key, 0.0), colour=_SHADES[key])
+            Part(name=GROUPS[key][0], value=found.get(key, 0.0), colour=COLOURS[key])
             for key in seen
         ]
         label, note = _label(row)
-        total = sum(part.value for part in parts)
-        shown = f"{_number(total)} ms"
+        shown = f"{_number(row['metrics'][metric]['p50'])} ms"
         rows.append(Row(label=label, note=note, parts=tuple(parts), total=shown))
         lines.append([label, *(_number(part.value) for part in parts)])
-    return rows, [(GROUPS[key][0], _SHADES[key]) for key in seen], lines
+    return rows, [(GROUPS[key][0], COLOURS[key]) for key in seen], lines
 
 
 def _first_token(document: Document) -> str:
     floor = document["ceiling"]["time_to_first_token"]["floor_ms"]["value"]
-    rows, key, lines = _stacked(document, [group for group in GROUPS if group != "decode"])
+    rows, key, lines = _stacked(document, [group for group in GROUPS if group != "decode"], _TTFT)
     for line, row in zip(lines, document["keeps"], strict=True):
-        line += _metric_cells(row["metrics"]["time_to_first_token"])
-    head = ["", *(f"{name}, ms" for name, _ in key), *_METRIC_HEAD]
+        line += _metric_cells(row["metrics"][_TTFT])
+    head = ["ms", *(name for name, _ in key), *_METRIC_HEAD]
     mark = "floor: dropped tokens are free"
     return _figure(
         "Time to the first token",
-        "Medians of the phases, stacked; below the dashed line no keep can come.",
+        f"Medians of the phases; below the dashed line no keep can come. {_MEDIANS}",
         bars(
             "ttft",
             "Time to the first token by keep, stacked by phase",
@@ -123,7 +126,7 @@ def _first_token(document: Document) -> str:
     )
 
 
-_METRIC_HEAD = ("TTFT p50, ms", "p90", "p99", "faster than keep 1.0")
+_METRIC_HEAD = ("TTFT p50", "p90", "p99", "faster than keep 1.0")
 
 
 def _metric_cells(metric: Document) -> list[str]:
@@ -131,8 +134,9 @@ def _metric_cells(metric: Document) -> list[str]:
 
 
 def _answer(document: Document) -> str:
-    rows, key, lines = _stacked(document, list(GROUPS))
+    rows, key, lines = _stacked(document, list(GROUPS), _LATENCY)
     tokens = document["workload"]["new_tokens"]
+    powered = any(row["energy"] for row in document["keeps"])
     for line, row in zip(lines, document["keeps"], strict=True):
         metrics = row["metrics"]
         per_token = metrics.get("time_per_output_token")
@@ -142,7 +146,7 @@ def _answer(document: Document) -> str:
             _times(metrics["request_latency"]["speedup"]),
             "-" if per_token is None else _number(per_token["p50"]),
             "-" if gaps is None else _number(gaps["p99"]),
-            _joules(row),
+            *([_joules(row)] if powered else []),
         ]
     head = [
         "",
@@ -150,7 +154,7 @@ def _answer(document: Document) -> str:
         "faster than keep 1.0",
         "per token (TPOT) p50, ms",
         "between tokens p99, ms",
-        "energy, J",
+        *(["energy, J"] if powered else []),
     ]
     return _figure(
         f"The whole answer of {tokens} tokens",
@@ -182,9 +186,10 @@ def _memory(document: Document) -> str:
                 label,
                 f"{row['kv_bytes']:,}",
                 "-" if peak is None else f"{peak / 2**20:.0f}",
-                "-" if device is None else f"{device / 2**20:.0f}",
+                *([] if device is None else [f"{device / 2**20:.0f}"]),
             ]
         )
+    head = ["", "KV cache, bytes", "host peak until then, MiB", "device, MiB"]
     unified = " Host and device share one memory." if document["memory"]["unified"] else ""
     return _figure(
         "Memory of the KV cache",
@@ -197,7 +202,7 @@ def _memory(document: Document) -> str:
             unit,
         ),
         "",
-        table(["", "KV cache, bytes", "host peak until then, MiB", "device, MiB"], lines),
+        table(head[: len(lines[0])], lines),
     )
 
 
@@ -218,7 +223,7 @@ def _stages(document: Document) -> str:
                             value=stage["image_tokens"],
                             colour=COLOURS["image"],
                         ),
-                        Part(name="text tokens", value=text, colour=COLOURS["text"]),
+                        Part(name="text tokens", value=text, colour=COLOURS["words"]),
                     ),
                     total=str(stage["tokens"]),
                 )
@@ -244,7 +249,7 @@ def _stages(document: Document) -> str:
             rows,
             "tokens",
         ),
-        legend([("image tokens", COLOURS["image"]), ("text tokens", COLOURS["text"])]),
+        legend([("image tokens", COLOURS["image"]), ("text tokens", COLOURS["words"])]),
         table(head, lines, words=(1,)),
     )
 

@@ -14,7 +14,8 @@ COLOURS = {
     "prefill": "#d55e00",
     "decode": "#56b4e9",
     "image": "#0072b2",
-    "text": "#999999",
+    "text": "#f0e442",
+    "words": "#999999",
     "memory": "#cc79a7",
     "accuracy": "#009e73",
 }
@@ -56,10 +57,11 @@ table { border-collapse: collapse; font-size: .9rem; margin: .6rem 0 .4rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
+thead th { white-space: normal; max-width: 9rem; }
 th:first-child, td:first-child { text-align: left; }
 td.words, th.words { text-align: left; white-space: normal; }
 thead th { color: var(--faint); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; padding-right: 1.4rem; }
 summary { cursor: pointer; color: var(--faint); margin-top: .8rem; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
 """
