@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import EngineUnavailable, RunFailed
+from ..onnxruntime_profile import read_profile
 from .base import ArrayBuffer, Buffer, Engine, Graph, OperatorEvent, Run
-from .onnxruntime_profile import read_profile
 
 _OPSET_24 = (1, 24)
 """First version that knows the operator set of target ``onnx``."""

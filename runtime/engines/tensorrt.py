@@ -243,8 +243,9 @@ class _BuiltGraph(Graph):
             raise self.library.failed("a graph could not be put on the stream")
         cuda.synchronize()
         context.report_to_profiler()
-        taken, layers.taken = layers.taken, []
+        assert layers is not None
         assert self._noted is not None
+        taken, layers.taken = layers.taken, []
         for layer, ms in taken:
             # A layer's name holds those of the nodes that it was made of; it has no type to ask.
             self._noted.append(

@@ -162,8 +162,11 @@ def _warnings(verdict: Verdict, series: Mapping[str, Series]) -> list[str]:
     facts = series[WHOLE].facts
     images, text = facts.image_tokens_before, facts.prompt_tokens - facts.image_tokens
     if verdict.ttft.possible.value < PAYS:
+        guide = _guide_ms(series)
         where = (
-            f"the vision graph alone takes {verdict.vision_share:.0%}"
+            f"and the guide takes {guide:.0f} ms"
+            if guide
+            else f"the vision graph alone takes {verdict.vision_share:.0%}"
             if verdict.vision_share > 0.5
             else f"the prompt has {text} text tokens beside {images} image tokens"
         )
@@ -188,6 +191,14 @@ def _warnings(verdict: Verdict, series: Mapping[str, Series]) -> list[str]:
             "more rounds (--repeat) tell smaller differences"
         )
     return found
+
+
+def _guide_ms(series: Mapping[str, Series]) -> float:
+    """What asking the guide costs; 0 without one."""
+    asked = [
+        values for one in series.values() if len(values := one.values().get("phase guide", ()))
+    ]
+    return min((float(np.median(values)) for values in asked), default=0.0)
 
 
 def _drift(whole: Series) -> Sequence[str]:

@@ -14,7 +14,7 @@ from ..marks import Marks, Span
 from ..pipeline import Pipeline
 from ..result import Result
 from .memory import device_bytes, peak_host_bytes
-from .workload import Point, Workload
+from .workload import WHOLE, Point, Workload
 
 FIRST_TOKEN = "first token"
 """The phase that ends with the first token."""
@@ -126,7 +126,9 @@ class Measurement:
             temperature=0.0,
             ignore_eos=True,
         )
-        chat = Chat(self.pipeline, None, self.pipeline.guide if images else None)
+        # Without pruning a guide is not asked for its scores.
+        guided = images and point.label != WHOLE
+        chat = Chat(self.pipeline, None, self.pipeline.guide if guided else None)
         prompt = workload.prompt if images else workload.text_only_prompt
         shown = list(workload.images) if images else None
         marks = Marks(self._clock)

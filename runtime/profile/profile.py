@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...errors import OptionInvalid
@@ -125,5 +126,5 @@ def _energy(
     found: dict[str, list[dict[str, Any]]] = {}
     for point in measurement.workload.points if meters else ():
         progress(f"energy: {point.label}")
-        found[point.label] = energy_per_request(lambda at=point: measurement.ask(at), meters)
+        found[point.label] = energy_per_request(partial(measurement.ask, point), meters)
     return found

@@ -76,9 +76,9 @@ def _phases(row: Mapping[str, Any]) -> dict[str, Any]:
     found = grouped(row)
     selection = row["selection_in_vision_ms"]
     cells = {name: _ms(found[key]) if key in found else "" for key, (name, _) in GROUPS.items()}
-    for phase, numbers in row["phases"].items():
-        if "." in phase:
-            cells[phase] = _ms(numbers["p50"])
+    parts = {phase: numbers for phase, numbers in row["phases"].items() if "." in phase}
+    if len(parts) > 1:
+        cells |= {phase: _ms(numbers["p50"]) for phase, numbers in parts.items()}
     return {
         "keep": row["keep"],
         **cells,

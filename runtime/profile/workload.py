@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AverageOutOfReach, OptionInvalid
-from ..keep import Keep, Keeps, parse_keep, show_keeps
+from ..keep import Keep, keep_ratio, parse_keep
 from ..loaded import LoadedBundle
 from ..media import VIDEO, kinds_of, preprocess, read_media
 from ..plan import Plan
@@ -60,7 +60,7 @@ def points(plan: Plan, keeps: Sequence[str] | None) -> tuple[Point, ...]:
         plan: the bundle's.
         keeps: as typed: ``0.5``, ``58``, or ``0.5/0.25/0.125`` for a plan that drops at several
             places, where a single one is the mean over the layers. None takes ``DEFAULT_KEEPS`` as
-            far as the plan reaches them.
+            far as the plan reaches them, and the bundle's own where it drops at several places.
 
     Raises:
         KeepOutOfRange, KeepCountMismatch, AverageOutOfReach: a keep that the plan does not take.
@@ -77,19 +77,22 @@ def points(plan: Plan, keeps: Sequence[str] | None) -> tuple[Point, ...]:
             continue
         if point.keeps != found[WHOLE].keeps:
             found.setdefault(point.label, point)
+    if keeps is None and len(plan.drops) > 1:
+        own = plan.keeps(None)
+        label = "/".join(f"{keep:.3g}" for keep in own)
+        found[label] = Point(label=label, keeps=own, order=_order(plan, own))
     return (*found.values(), Point(label=TEXT_ONLY, keeps=(), order=0.0))
 
 
 def _point(plan: Plan, label: str) -> Point:
-    given: Keeps = tuple(parse_keep(part) for part in label.split("/"))
-    if len(given) == 1:
-        (given,) = given
-        if len(plan.drops) > 1 and given != 1.0:
-            given = plan.keeps_for_average(given)
-    keeps = plan.keeps(given)
-    ratios = [keep if isinstance(keep, float) else keep / plan.tokens for keep in keeps]
-    label = label if "/" in label else show_keeps([parse_keep(label)])
-    return Point(label=label, keeps=keeps, order=sum(ratios))
+    parts = [parse_keep(part) for part in label.split("/")]
+    mean = len(parts) == 1 < len(plan.drops) and parts[0] != 1.0
+    keeps = plan.keeps(plan.keeps_for_average(parts[0]) if mean else parts)
+    return Point(label="/".join(map(str, parts)), keeps=keeps, order=_order(plan, keeps))
+
+
+def _order(plan: Plan, keeps: Sequence[Keep]) -> float:
+    return sum(keep_ratio(keep, plan.tokens) for keep in keeps)
 
 
 def make_workload(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABELS, _VALUES = 860, 178, 96
-"""Of the whole, of the row labels on the left, of the totals on the right."""
+_WIDTH, _VALUES = 860, 96
+"""Of the whole, of the totals on the right."""
+_LETTER, _BESIDE = 8.2, 40
+"""Width of a letter of the row labels on the left, and of what is around them."""
 _ROW, _BAR, _TOP, _AXIS = 42, 24, 26, 34
 _GAP = 1.5
 _TICKS = 5
@@ -58,11 +60,13 @@ def bars(
     end = most or max((sum(part.value for part in row.parts) for row in rows), default=0.0) or 1.0
     step = nice_step(end)
     ticks = [step * number for number in range(int(end / step + 1e-9) + 1)]
-    plot = _WIDTH - _LABELS - _VALUES
+    longest = max((len(text) for row in rows for text in (row.label, row.note)), default=0)
+    left = _BESIDE + _LETTER * longest
+    plot = _WIDTH - left - _VALUES
     bottom = _TOP + _ROW * len(rows)
 
     def x(value: float) -> float:
-        return _LABELS + plot * value / end
+        return left + plot * value / end
 
     drawn = [
         f'<svg viewBox="0 0 {_WIDTH} {bottom + _AXIS}" role="img" '
@@ -85,27 +89,26 @@ def bars(
     if mark is not None:
         text, value = mark
         at = f"{x(value):.1f}"
-        left = value < end * 0.7
+        early = value < end * 0.7
         drawn.append(
             f'<line class="mark" x1="{at}" y1="{_TOP - 8}" x2="{at}" y2="{bottom}"/>'
             f'<text class="faint" x="{at}" y="{_TOP - 13}" '
-            f'text-anchor="{"start" if left else "end"}">{escape(text)}</text>'
+            f'text-anchor="{"start" if early else "end"}">{escape(text)}</text>'
         )
     return "\n".join([*drawn, "</svg>"])
 
 
-def _row(row: Row, top: float, x: object) -> list[str]:
-    assert callable(x)
+def _row(row: Row, top: float, x: Callable[[float], float]) -> list[str]:
     middle = top + _ROW / 2
+    # One line stands in the middle, two around it.
+    apart = bool(row.label and row.note)
+    lines = [("", row.label, -1 if apart else 5), (' class="faint"', row.note, 14 if apart else 4)]
     drawn = [
-        f'<text x="{_LABELS - 12}" y="{middle - 1 if row.note else middle + 5:.1f}" '
-        f'text-anchor="end">{escape(row.label)}</text>'
+        f'<text{style} x="{x(0.0) - 12:.1f}" y="{middle + down:.1f}" text-anchor="end">'
+        f"{escape(text)}</text>"
+        for style, text, down in lines
+        if text
     ]
-    if row.note:
-        drawn.append(
-            f'<text class="faint" x="{_LABELS - 12}" y="{middle + 14:.1f}" text-anchor="end">'
-            f"{escape(row.note)}</text>"
-        )
     at = 0.0
     for part in row.parts:
         left, right = x(at), x(at + part.value)

@@ -112,7 +112,7 @@ def _first_token(document: Document) -> str:
     mark = "floor: dropped tokens are free"
     return _figure(
         "Time to the first token",
-        f"Medians of the phases; below the dashed line no keep can come. {_MEDIANS}",
+        f"Medians of the phases; no keep can come left of the dashed line. {_MEDIANS}",
         bars(
             "ttft",
             "Time to the first token by keep, stacked by phase",
@@ -210,7 +210,8 @@ def _stages(document: Document) -> str:
     rows, lines = [], []
     for row in document["keeps"]:
         for number, stage in enumerate(row["stages"]):
-            layers = f"layers {stage['first']} to {stage['stop'] - 1}"
+            first, last = stage["first"], stage["stop"] - 1
+            layers = f"layer {first}" if first == last else f"layers {first} to {last}"
             text = stage["tokens"] - stage["image_tokens"]
             label = f"keep {row['keep']}"
             rows.append(

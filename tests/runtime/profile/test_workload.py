@@ -49,7 +49,7 @@ def test_a_plan_of_several_drops_takes_a_mean_or_one_for_each() -> None:
     # Two of eight layers read everything.
     with pytest.raises(AverageOutOfReach):
         found(schedule, ["0.05"])
-    assert list(found(schedule, None)) == ["1.0", "0.5", TEXT_ONLY]
+    assert list(found(schedule, None)) == ["1.0", "0.5", "0.5/0.25/0.125", TEXT_ONLY]
 
 
 def test_a_bundle_without_pruning_is_measured_as_it_is() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .base import OperatorEvent
+from .engines.base import OperatorEvent
 
 _SUFFIX = "_kernel_time"
 
