@@ -1,4 +1,4 @@
-"""``vtp profile`` on every engine that is here: does the device's clock add up, what do sensors say."""
+"""``vtp profile`` on every engine that is here: does the clock add up, what do sensors say."""
 
 from __future__ import annotations
 
