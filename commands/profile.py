@@ -152,7 +152,6 @@ def profile(
     for option, target in (("--trace", trace_file), ("--html", html_file)):
         if target is not None:
             check_target(option, target)
-    known = None if accuracy is None else read_accuracy(accuracy)
     pipeline = load(bundle, engine, threads=threads, variant=variant, guide=guide)
     workload = make_workload(
         pipeline,
@@ -162,6 +161,8 @@ def profile(
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
     )
+    labels = [point.label for point in workload.points]
+    known = None if accuracy is None else read_accuracy(accuracy, labels)
     measured = measure(
         pipeline,
         workload,

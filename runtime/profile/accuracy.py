@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ _FORM = (
 _MOST_BYTES = 2**24
 
 
-def read_accuracy(path: Path) -> dict[str, float]:
+def read_accuracy(path: Path, keeps: Sequence[str]) -> dict[str, float]:
     """Keep -> share of right answers in 0..1.
 
     Args:
         path: a JSON object of those, or the output of ``samples.evaluate``, whose last line counts.
+        keeps: that are measured; the file must know one of them.
 
     Raises:
         OptionInvalid: the file cannot be read, or holds something else.
@@ -43,6 +45,9 @@ def read_accuracy(path: Path) -> dict[str, float]:
     found = _shares(data)
     if found is None:
         raise unreadable(str(path), "it holds something else")
+    if not set(found) & set(keeps):
+        measured, known = ", ".join(keeps), ", ".join(found)
+        raise unreadable(str(path), f"it knows keep {known}; measured is {measured}")
     return found
 
 

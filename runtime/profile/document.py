@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..media import Video
 from .ceiling import Ceiling, rounds_of
 from .measure import Series
 from .operators import Operators
@@ -59,7 +60,7 @@ def document(profile: Profile, accuracy: Mapping[str, float] | None = None) -> d
         },
         "machine": profile.machine,
         "workload": {
-            "images": [str(image) for image in workload.images],
+            "images": [_named(image) for image in workload.images],
             "prompt": workload.prompt,
             "text_tokens": whole.prompt_tokens - whole.image_tokens,
             "image_tokens": whole.image_tokens_before,
@@ -89,6 +90,10 @@ def document(profile: Profile, accuracy: Mapping[str, float] | None = None) -> d
         "operators": _operators(profile.operators),
         "absent": _absent(profile, accuracy),
     }
+
+
+def _named(image: Any) -> str:
+    return str(image.source if isinstance(image, Video) else image)
 
 
 def _clock(series: Series) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vtp.runtime.profile.energy import energy_per_request, risen
 from vtp.runtime.profile.memory import peak_host_bytes, system_bytes_used
-from vtp.runtime.profile.sensors import Jetson, Nvml, Processor, Reading, Sensor, SensorLog
+from vtp.runtime.profile.sensors import Jetson, Nvml, Processor, Reading, Sensor, SensorLog, nvml
 
 from .trees import JETSON, PROCESSOR, plant
 
@@ -153,3 +155,57 @@ def test_nvml_says_why_it_is_absent() -> None:
         pytest.skip("there is a card: its numbers are checked by make gpu-check")
     assert "NVML says" in reason or "pip install 'vtp-toolkit[sensors]'" in reason
     assert sensor.read() == []
+
+
+class Card:
+    """``pynvml`` with one card, in the driver's units: milliwatts, millijoules, bits."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        self.real = pynvml
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "nvmlInit": lambda: None,
+            "nvmlDeviceGetHandleByPciBusId": lambda bus: bus,
+            "nvmlDeviceGetClockInfo": lambda _, kind: (
+                1980 if kind == self.real.NVML_CLOCK_SM else 3201
+            ),
+            "nvmlDeviceGetTemperature": lambda *_: 41,
+            "nvmlDeviceGetPowerUsage": lambda _: 123_400,
+            "nvmlDeviceGetTotalEnergyConsumption": lambda _: 5_600_000,
+            "nvmlDeviceGetPerformanceState": lambda _: 0,
+            "nvmlDeviceGetEnforcedPowerLimit": self._unsupported,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _: (
+                self.real.nvmlClocksThrottleReasonSwPowerCap
+                | self.real.nvmlClocksThrottleReasonGpuIdle
+            ),
+        }
+        if name not in answers:
+            return getattr(self.real, name)
+        assert hasattr(self.real, name), f"pynvml has no {name}"
+        return answers[name]
+
+    def _unsupported(self, card: object) -> int:
+        raise self.real.NVMLError(self.real.NVML_ERROR_NOT_SUPPORTED)
+
+
+def test_a_card_in_the_units_of_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    monkeypatch.setitem(sys.modules, "pynvml", Card())
+    monkeypatch.setattr(nvml, "find_spec", lambda name: name)
+    sensor = Nvml(bus_id="0000:01:00.0")
+    assert sensor.absent() is None
+    assert told(sensor) == {
+        ("clock", "GPU"): 1980.0,
+        ("clock", "GPU memory"): 3201.0,
+        ("temperature", "GPU"): 41.0,
+        ("power", "GPU"): 123.4,
+        ("energy", "GPU"): 5600.0,
+        ("power mode", "performance state"): "P0",
+        ("throttling", "GPU"): "power cap",
+    }
+    log = SensorLog([sensor])
+    log.read()
+    assert set(log.missing()) == {"load"}
