@@ -73,7 +73,9 @@ class Rounds:
     """Series that were measured in the same rounds: value ``i`` of each belongs to round ``i``.
 
     An interval comes from drawing rounds, whole and with repetition: what two series share in a
-    round, such as a busy machine, cancels in their ratio. Draws are the same in every run.
+    round, such as a busy machine, cancels in their ratio. Rounds near each other are alike, so
+    runs of neighbours are drawn together (the circular block bootstrap of Politis and Romano,
+    1992), as long as the square root of their number. Draws are the same in every run.
 
     Args:
         series: name -> one value for each round.
@@ -82,8 +84,11 @@ class Rounds:
     def __init__(self, series: dict[str, np.ndarray]) -> None:
         self._series = series
         self.count = len(next(iter(series.values())))
+        block = round(self.count**0.5)
         draw = np.random.default_rng(_SEED)
-        self._drawn = draw.integers(0, self.count, (_RESAMPLES, self.count))
+        firsts = draw.integers(0, self.count, (_RESAMPLES, -(-self.count // block), 1))
+        drawn = (firsts + np.arange(block)) % self.count
+        self._drawn = drawn.reshape(_RESAMPLES, -1)[:, : self.count]
 
     def __contains__(self, name: str) -> bool:
         return name in self._series

@@ -85,3 +85,15 @@ def test_the_same_series_give_the_same_interval() -> None:
 def test_few_rounds_have_no_interval(count: int) -> None:
     found = Rounds({"a": np.full(count, 4.0), "b": np.full(count, 2.0)}).ratio("a", "b")
     assert (found.value, found.low, found.high) == (2.0, None, None)
+
+
+def test_a_drifting_machine_has_a_wider_interval_than_a_noisy_one() -> None:
+    """Neighbours that are alike tell less than as many values that are not."""
+    walk = np.cumsum(np.random.default_rng(1).normal(0, 0.2, 32)) + 20
+    widths = []
+    for values in (walk, np.random.default_rng(2).permutation(walk)):
+        found = Rounds({"a": values}).estimate(lambda median: median("a"))
+        assert found.low is not None
+        assert found.high is not None
+        widths.append(found.high - found.low)
+    assert widths[0] > 1.3 * widths[1]
