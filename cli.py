@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "build": "build:build",
     "inspect": "inspect:inspect",
     "verify": "verify:verify",
+    "profile": "profile:profile",
     "calibrate": "calibrate:calibrate",
     "list": "list:list_",
     "doctor": "doctor:doctor",

@@ -12,6 +12,7 @@ from .decoder import Prefilled
 from .guide import Guidance, Guide
 from .layout import Layout
 from .loaded import LoadedBundle
+from .marks import Mark, unmarked
 from .plan import Extent
 from .result import GuideResult, Result, StageResult, Timings
 from .sampling import Sampler
@@ -51,6 +52,8 @@ class Turn:
     vision_ms: float
     prefill_ms: float
     ttft_ms: float
+    eos: tuple[int, ...]
+    """Tokens that end the answer."""
 
 
 def _stages(turn: Turn) -> tuple[StageResult, ...]:
@@ -82,14 +85,21 @@ class Answer(Iterator[str]):
     """
 
     def __init__(
-        self, loaded: LoadedBundle, cache: KVCache, sampler: Sampler, turn: Turn, memory: Memory
+        self,
+        loaded: LoadedBundle,
+        cache: KVCache,
+        sampler: Sampler,
+        turn: Turn,
+        memory: Memory,
+        mark: Mark = unmarked,
     ) -> None:
         self._loaded = loaded
+        self._mark = mark
         self._cache = cache
         self._sampler = sampler
         self._turn = turn
         self._memory = memory
-        self._eos = loaded.bundle.manifest.generation.eos
+        self._eos = turn.eos
         self._tokens = memory.tokens = [turn.first]
         self._decode_ms = 0.0
         self._result: Result | None = None
@@ -127,7 +137,9 @@ class Answer(Iterator[str]):
             token = self._sampler(loop.step(token))
             self._decode_ms += (perf_counter() - started) * 1e3
             self._tokens.append(token)
+            self._mark("decode")
         self._result = self._make_result()
+        self._mark("finish")
 
     def _make_result(self) -> Result:
         turn, seen = self._turn, self._turn.seen

@@ -22,6 +22,7 @@ from .cost import cost
 from .guide import Guidance, Guide, guide_bundle_missing
 from .keep import Keep, Keeps
 from .loaded import LoadedBundle
+from .marks import Mark, unmarked
 from .media import VIDEO, kinds_of, placed, preprocess, read_media
 from .plan import Extent
 from .preprocessing.base import Medium
@@ -42,6 +43,8 @@ class Settings:
     top_p: float | None = None
     seed: int | None = None
     exit_threshold: float | None = None
+    ignore_eos: bool = False
+    """Whether to go on behind an end token, to ``max_new_tokens``."""
 
 
 class Chat:
@@ -81,6 +84,7 @@ class Chat:
         image: Any = None,
         settings: Settings | None = None,
         scores: Mapping[str, Sequence[np.ndarray]] | None = None,
+        mark: Mark = unmarked,
     ) -> Answer:
         """Ask; iterate over the text as it comes, then read ``.result``.
 
@@ -90,6 +94,7 @@ class Chat:
             settings: how to answer.
             scores: for each image ``(tokens,)`` float32 for drops ranked from elsewhere, by the
                 name of the score.
+            mark: told of every phase that ends (see ``marks``), those of the answer too.
         """
         started = perf_counter()
         settings = settings or Settings()
@@ -106,8 +111,10 @@ class Chat:
         # A prompt that cannot be is refused before the images take their time.
         layout.render_turn(prompt, kinds, True, [1] * len(kinds))
         loading = perf_counter()
+        mark("read")
         media = preprocess(images, manifest.preprocessing)
         preprocessed = perf_counter()
+        mark("preprocess")
         tokens, media = self._tokens(prompt, kinds, media)
         places = sum(tokens.count(token) for token in layout.placeholders)
         if places != len(media):
@@ -119,13 +126,18 @@ class Chat:
         loaded.check_request(counts, extent)
         seen_by_stage = manifest.plan.tokens_of_stages(counts, extent)
         cache, new = self._room(text, media, seen_by_stage, settings.max_new_tokens)
+        mark("prompt")
         guidance, report = self._ask_guide(prompt, images, (counts, extent), settings, scores)
         if guidance is not None and report is not None and report.exited:
             assert self._guide is not None
             return EarlyAnswer(self._guide, guidance, report)
         guided = perf_counter()
+        if guidance is not None:
+            mark("guide")
         seen = self._look(media, keep, tokens)
         looked = perf_counter()
+        if seen is not None:
+            mark("vision")
         turn_tokens = splice(
             loaded.decoder,
             tokens,
@@ -134,6 +146,7 @@ class Chat:
             seen.arranged() if seen else (),
             start=cache.position,
         )
+        mark("splice")
         given = dict(scores or {})
         if guidance is not None:
             given["guide"] = guidance.scores
@@ -141,7 +154,7 @@ class Chat:
             given["vision"] = seen.given()
         counts = manifest.plan.counts(keep, extent, sum(turn_tokens.layout.sizes))
         prefilled = loaded.decoder.prefill(
-            turn_tokens, cache, manifest.plan.in_decoder(counts), given
+            turn_tokens, cache, manifest.plan.in_decoder(counts), given, mark
         )
         logits = prefilled.logits
         filled = perf_counter()
@@ -160,8 +173,10 @@ class Chat:
             vision_ms=(looked - guided) * 1e3,
             prefill_ms=(filled - looked) * 1e3,
             ttft_ms=(perf_counter() - started) * 1e3,
+            eos=() if settings.ignore_eos else manifest.generation.eos,
         )
-        return Answer(loaded, cache, sampler, turn, self._memory)
+        mark("first token")
+        return Answer(loaded, cache, sampler, turn, self._memory, mark)
 
     def _tokens(
         self, prompt: str, kinds: Sequence[str], media: Sequence[Medium]

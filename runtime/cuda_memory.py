@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EngineUnavailable, RunFailed
+from .device import Device, DeviceClock
 from .engines.base import Buffer
 
 _ALIGNMENT = 512
@@ -51,7 +52,7 @@ def shared_cuda(engine: str) -> Cuda:
     return Cuda(engine)
 
 
-class Cuda:
+class Cuda(Device):
     """The device that is current in this process."""
 
     def __init__(self, engine: str) -> None:
@@ -70,6 +71,8 @@ class Cuda:
         self.name: str = properties.name.split(b"\0")[0].decode()
         self.capability = f"{properties.major}.{properties.minor}"
         """Compute capability, such as ``8.7``."""
+        self.unified = bool(properties.integrated)
+        self._number = device
         self.stream = int(self._call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking))
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -167,6 +170,38 @@ class Cuda:
             self._call("cudaEventDestroy", event)
         return taken
 
+    def clock(self) -> DeviceClock:
+        return EventClock(self)
+
+    def bus_id(self) -> str:
+        length = 32
+        found: bytes = self._call("cudaDeviceGetPCIBusId", length, self._number)
+        return found.split(b"\0")[0].decode()
+
+    def memory_used(self) -> int:
+        status, free, total = self._runtime.cudaMemGetInfo()
+        if status != self._runtime.cudaError_t.cudaSuccess:
+            raise RunFailed(self._engine, f"cudaMemGetInfo says {status.name}")
+        return int(total) - int(free)
+
+    def event(self) -> Any:
+        """An event that can be recorded again and again."""
+        return self._call("cudaEventCreate")
+
+    def record(self, event: Any) -> None:
+        """Let an event be the moment at which everything asked for so far is done."""
+        self._call("cudaEventRecord", event, self.stream)
+
+    def between_ms(self, begin: Any, end: Any) -> float:
+        """Milliseconds between two events, once the later one has come."""
+        self._call("cudaEventSynchronize", end)
+        taken: float = self._call("cudaEventElapsedTime", begin, end)
+        return taken
+
+    def forget_event(self, event: Any) -> None:
+        """Free an event."""
+        self._runtime.cudaEventDestroy(event)
+
     def begin_capture(self) -> None:
         """From now on note what goes to the stream, instead of doing it."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -189,6 +224,35 @@ class Cuda:
     def replay(self, executable: Any) -> None:
         """Do what was noted."""
         self._call("cudaGraphLaunch", executable, self.stream)
+
+
+class EventClock(DeviceClock):
+    """Moments on the stream of a device, by events that are kept for the next request.
+
+    Args:
+        cuda: the device; a ``Cuda``.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._events: list[Any] = []
+        self._used = 0
+        weakref.finalize(self, _forget_all, cuda, self._events)
+
+    def stamp(self) -> None:
+        if self._used == len(self._events):
+            self._events.append(self._cuda.event())
+        self._cuda.record(self._events[self._used])
+        self._used += 1
+
+    def read_ms(self) -> list[float]:
+        stamped, self._used = self._events[: self._used], 0
+        return [self._cuda.between_ms(stamped[0], event) for event in stamped]
+
+
+def _forget_all(cuda: Cuda, events: list[Any]) -> None:
+    for event in events:
+        cuda.forget_event(event)
 
 
 def _rounded(nbytes: int) -> int:

@@ -12,6 +12,7 @@ from .cache import WRITE_INDEX, CachedRun, KVCache, StageCache
 from .engines.base import Buffer, Engine, Graph
 from .layout import Layout, Prompt
 from .manifest import LanguageRecord
+from .marks import Mark, unmarked
 from .plan import Drop, Plan, recycled
 from .tensorfile import float32_of
 
@@ -118,6 +119,7 @@ class Decoder:
         cache: KVCache,
         counts: Sequence[int] | None = None,
         given: Mapping[str, Sequence[np.ndarray]] | None = None,
+        mark: Mark = unmarked,
     ) -> Prefilled:
         """Append a turn to the cache.
 
@@ -128,9 +130,12 @@ class Decoder:
                 turn; None drops none.
             given: for each image scores ``(n,)`` float32, in the order of its unpruned sequence,
                 for drops that are ranked from elsewhere, by the name of the score.
+            mark: told of every graph that has run.
         """
         layout, hidden = prompt.layout, prompt.embeds
         weights = self._rate(prompt) if self._raters is not None and counts else None
+        if weights is not None:
+            mark("raters")
         dropped: list[Dropped] = []
         outputs: dict[str, Buffer] = {}
         for number, stage in enumerate(cache.stages):
@@ -142,9 +147,11 @@ class Decoder:
                 hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
                 dropped.append(done)
                 layout = done.left
+                mark(f"drop.{number}")
             step = _Step(self, number, stage, hidden, layout.tokens)
             outputs = step.run(layout.positions)
             hidden = outputs.get("hidden_states_out", hidden)
+            mark(f"prefill.{number}")
         cache.position = prompt.next_position
         return Prefilled(outputs["logits"].read()[-1], tuple(dropped))
 

@@ -17,6 +17,8 @@ class Source(ABC):
     """Files of a bundle, one for each graph, of one target."""
 
     target: str
+    choice: str
+    """Name by which an engine chooses it: target, or variant."""
     limits: LimitsRecord | None = None
     """The largest request; None: whatever the model takes."""
     rebuild: str = ""
@@ -43,7 +45,7 @@ class GraphSource(Source):
 
     def __init__(self, bundle: Bundle, target: str) -> None:
         self._bundle = bundle
-        self.target = target
+        self.target = self.choice = target
 
     @classmethod
     def choose(cls, bundle: Bundle, targets: tuple[str, ...], choice: str | None) -> GraphSource:
@@ -76,7 +78,7 @@ class VariantSource(Source):
     def __init__(self, bundle: Bundle, variant: VariantRecord) -> None:
         self._bundle = bundle
         self._variant = variant
-        self.target = variant.target
+        self.target, self.choice = variant.target, variant.name
         self.limits = variant.limits
         self.rebuild = rebuild_command(bundle, variant)
 

@@ -37,7 +37,7 @@ def test_without_a_device_every_check_says_why(
     assert list(found) == list(CHECKS)
     facts = {row["what"]: row["is"] for row in found["machine"]["rows"]}
     assert facts["Python"].startswith("3.")
-    for name in ("kernel", "engines", "transformers"):
+    for name in ("kernel", "engines", "profile", "transformers"):
         assert found[name]["skipped"] == no_device
     assert f"skipped: {no_device}" in done.stdout
 

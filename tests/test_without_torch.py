@@ -82,7 +82,10 @@ def test_every_module_of_the_runtime_imports(device: Environment, wheel: Path) -
     device.run("python", "-c", script, check=True)
 
 
-@pytest.mark.parametrize("command", ["", "export", "run", "inspect", "verify", "list", "calibrate"])
+COMMANDS = ["", "export", "run", "inspect", "verify", "profile", "calibrate", "list", "doctor"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_works(device: Environment, command: str) -> None:
     done = device.run("vtp", *filter(None, [command]), "--help", check=True)
     assert "Example:" in done.stdout
@@ -101,6 +104,16 @@ def test_inspect_and_verify_work(device: Environment, tiny_bundle: Path) -> None
     replayed = device.run("vtp", "verify", tiny_bundle, "--format", "json", check=True)
     (rows,) = json.loads(replayed.stdout).values()
     assert {row["target"] for row in rows} == {"ort", "onnx"}
+
+
+def test_profile_measures(device: Environment, tiny_bundle: Path) -> None:
+    short = ("--repeat", "1", "--warmup", "1", "--new-tokens", "2", "--keep", "0.1")
+    page = device.cwd / "profile.html"
+    done = device.run(
+        "vtp", "profile", tiny_bundle, *short, "--format", "json", "--html", page, check=True
+    )
+    assert [row["keep"] for row in json.loads(done.stdout)["keeps"]] == ["1.0", "0.1"]
+    assert "</html>" in page.read_text(encoding="utf-8")
 
 
 def test_run_answers(device: Environment, tiny_bundle: Path, scene: Path) -> None:

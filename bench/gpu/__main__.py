@@ -20,6 +20,7 @@ CHECKS = {
     "machine": "what is here",
     "kernel": "the selection kernel against the NumPy reference, the floor, and torch",
     "engines": "every engine against the golden sample; time to the first token and decode",
+    "profile": "vtp profile on every engine: the clock of the device, sensors, energy",
     "transformers": "a model of real size against Hugging Face transformers on the same card",
 }
 """Module of a check -> what it shows."""

@@ -23,7 +23,7 @@ _REPEAT = 20
 def run(work: Path, bundle: Path | None) -> dict[str, Any]:
     """Build what can be built, then replay and time every engine."""
     need_device()
-    folder = _bundle(work, bundle)
+    folder = bundle_for(work, bundle)
     notes = build_all(folder)
     rows: list[dict[str, Any]] = []
     for name in ENGINES:
@@ -50,7 +50,8 @@ def choices(name: str, folder: Path, notes: list[str]) -> list[str]:
         return []
 
 
-def _bundle(work: Path, given: Path | None) -> Path:
+def bundle_for(work: Path, given: Path | None) -> Path:
+    """A copy of the bundle that was given, or the sample model, exported."""
     folder = work / "tiny"
     if folder.exists():
         shutil.rmtree(folder)

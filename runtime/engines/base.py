@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ..bundle import Bundle
+from ..device import Device
 from ..manifest import DTYPES, FORMS, Manifest
 from ..sources import GraphSource, Source
 
@@ -94,6 +96,20 @@ class Graph(ABC):
         the buffers alive."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OperatorEvent:
+    """One run of one operator, as the engine's own profiler saw it."""
+
+    graph: str
+    """File of the graph."""
+    operator: str
+    """Its type, such as ``MatMul``."""
+    node: str
+    start_ns: int
+    """By the clock of the system, nanoseconds since 1970."""
+    ms: float
+
+
 class Engine(ABC):
     """Loads graphs and owns memory.
 
@@ -139,6 +155,23 @@ class Engine(ABC):
         if set(cls.targets) & set(carried):
             return None
         return f"it runs graphs of target {' or '.join(cls.targets)}, not {', '.join(carried)}"
+
+    def device(self) -> Device | None:
+        """The device that it works on; None where that is the processor."""
+        return None
+
+    def profiled(self, folder: Path) -> Engine | None:
+        """An engine like this one whose graphs note the time of every operator, which costs time
+        itself; None where it has no profiler, or one that says something else.
+
+        Args:
+            folder: where it may put files.
+        """
+        return None
+
+    def operators(self) -> list[OperatorEvent]:
+        """What an engine from ``profiled`` noted; it notes nothing more."""
+        return []
 
     def exact(self) -> Engine | None:
         """This engine without rounding of activations; None where it does not round any."""

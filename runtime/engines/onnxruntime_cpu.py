@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import EngineUnavailable, RunFailed
-from .base import ArrayBuffer, Buffer, Engine, Graph, Run
+from ..onnxruntime_profile import read_profile
+from .base import ArrayBuffer, Buffer, Engine, Graph, OperatorEvent, Run
 
 _OPSET_24 = (1, 24)
 """First version that knows the operator set of target ``onnx``."""
@@ -94,11 +95,22 @@ class OnnxRuntimeCpu(Engine):
             self.targets = ("ort", "trt10")
         self._threads = threads
         self._accuracy = _EXACT if exact else _WHOLE_NUMBERS
+        self._profiles: Path | None = None
+        self._noting: list[tuple[str, Any]] = []
 
     def exact(self) -> OnnxRuntimeCpu | None:
         if self._accuracy == _EXACT:
             return None
         return OnnxRuntimeCpu(self._threads, exact=True)
+
+    def profiled(self, folder: Path) -> OnnxRuntimeCpu:
+        noting = OnnxRuntimeCpu(self._threads, exact=self._accuracy == _EXACT)
+        noting._profiles = folder
+        return noting
+
+    def operators(self) -> list[OperatorEvent]:
+        noting, self._noting = self._noting, []
+        return [event for name, session in noting for event in read_profile(session, name)]
 
     @classmethod
     def missing(cls) -> str | None:
@@ -129,6 +141,9 @@ class OnnxRuntimeCpu(Engine):
             options.enable_cpu_mem_arena = False
             options.execution_order = self._ort.ExecutionOrder.PRIORITY_BASED
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if self._profiles is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self._profiles / path.name)
         options.log_severity_level = 4  # errors come as exceptions, and are told once
         try:
             session = self._ort.InferenceSession(
@@ -139,4 +154,6 @@ class OnnxRuntimeCpu(Engine):
                 self.name,
                 f"onnxruntime {self._ort.__version__} refuses {path.name}: {_first_line(error)}",
             ) from error
+        if self._profiles is not None:
+            self._noting.append((path.name, session))
         return _Session(session)

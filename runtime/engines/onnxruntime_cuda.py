@@ -16,6 +16,7 @@ from ...errors import EngineUnavailable, RunFailed
 from .. import cuda_memory
 from ..bundle import Bundle
 from ..cuda_memory import Cuda, DeviceBuffer, shared_cuda
+from ..device import Device
 from ..sources import GraphSource, Source
 from .base import Buffer, Engine, Graph, Run
 
@@ -135,6 +136,9 @@ class OnnxRuntimeCuda(Engine):
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return DeviceBuffer(self._memory, shape, dtype)
+
+    def device(self) -> Device | None:
+        return self._memory
 
     def _providers(self) -> list[Any]:
         settings = {

@@ -6,6 +6,7 @@ Only what all versions from 10.0 on and TensorRT-RTX share is used. Not yet run 
 from __future__ import annotations
 
 import mmap
+import time
 import weakref
 from collections.abc import Mapping
 from functools import cache
@@ -18,11 +19,12 @@ from ...errors import EngineUnavailable, RunFailed
 from .. import cuda_memory
 from ..bundle import Bundle
 from ..cuda_memory import DeviceBuffer, shared_cuda
+from ..device import Device
 from ..manifest import Manifest
 from ..sources import Source, VariantSource
 from ..tensorrt.fit import Here, misfit
 from ..tensorrt.flavours import FLAVOURS, machine
-from .base import Buffer, Engine, Graph, Run
+from .base import Buffer, Engine, Graph, OperatorEvent, Run
 
 _CALLS_BEFORE_CAPTURE = 1
 """The first call of a shape lets the library do what cannot be captured."""
@@ -47,6 +49,20 @@ def _logger(trt: Any) -> Any:
             return said or otherwise
 
     return FirstError()
+
+
+def _layer_times(trt: Any) -> Any:
+    class LayerTimes(trt.IProfiler):
+        """Takes the time of each layer, in the order in which they ran."""
+
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.taken: list[tuple[str, float]] = []
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.taken.append((layer_name, ms))
+
+    return LayerTimes()
 
 
 class _Library:
@@ -106,6 +122,9 @@ class _BoundRun(Run):
         # A context holds one set of addresses: those of the run that is called.
         graph.library.logger.first = None
         context, self._read_by_host = graph.prepare(self._profile, self._inputs, self._outputs)
+        if graph.layers is not None:
+            graph.run_noting(context)
+            return
         if self._calls == _CALLS_BEFORE_CAPTURE and graph.replayable:
             self._replayed = self._captured(context)
         self._calls += 1
@@ -134,9 +153,14 @@ class _BoundRun(Run):
 class _BuiltGraph(Graph):
     """An engine that was deserialized."""
 
-    def __init__(self, library: _Library, engine: Any, name: str) -> None:
+    def __init__(
+        self, library: _Library, engine: Any, name: str, noted: list[OperatorEvent] | None = None
+    ) -> None:
         trt = library.trt
         self.library = library
+        self._name, self._noted = name, noted
+        self.layers = None if noted is None else _layer_times(trt)
+        """Where layers report their times, in an engine from ``profiled``."""
         self._engine = engine
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
@@ -146,8 +170,9 @@ class _BuiltGraph(Graph):
             n for n in names if engine.get_tensor_location(n) == trt.TensorLocation.HOST
         }
         self._contexts: dict[int, Any] = {}
-        # Sizes that the host gives, and Python code within a graph, cannot be replayed.
-        self._repeats = name.startswith("language") and not self._on_host
+        # Sizes that the host gives, and Python code within a graph, cannot be replayed; what is
+        # replayed reports no layers.
+        self._repeats = name.startswith("language") and not self._on_host and noted is None
         self._bounds: list[dict[str, tuple[Any, Any]]] = []
         for profile in range(engine.num_optimization_profiles):
             library.need_scratch(engine.get_device_memory_size_for_profile_v2(profile))
@@ -209,6 +234,27 @@ class _BuiltGraph(Graph):
             raise self.library.failed(f"shapes of {', '.join(unknown)} are not known")
         return context, kept
 
+    def run_noting(self, context: Any) -> None:
+        """Run, wait, and note what each layer took."""
+        cuda, layers = self.library.cuda, self.layers
+        context.profiler, context.enqueue_emits_profile = layers, False
+        started_ns = time.time_ns()
+        if not context.execute_async_v3(cuda.stream):
+            raise self.library.failed("a graph could not be put on the stream")
+        cuda.synchronize()
+        context.report_to_profiler()
+        assert layers is not None
+        assert self._noted is not None
+        taken, layers.taken = layers.taken, []
+        for layer, ms in taken:
+            # A layer's name holds those of the nodes that it was made of; it has no type to ask.
+            self._noted.append(
+                OperatorEvent(
+                    graph=self._name, operator=layer, node=layer, start_ns=started_ns, ms=ms
+                )
+            )
+            started_ns += int(ms * 1e6)
+
     def _context(self, profile: int) -> Any:
         if profile not in self._contexts:
             context = self._new_context()
@@ -241,6 +287,7 @@ class TensorRt(Engine):
     def __init__(self, threads: int | None = None) -> None:
         self._library = _library(self.name)
         self._plugin = False
+        self._noted: list[OperatorEvent] | None = None
 
     @classmethod
     def missing(cls) -> str | None:
@@ -292,6 +339,18 @@ class TensorRt(Engine):
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return DeviceBuffer(self._library.cuda, shape, dtype)
 
+    def profiled(self, folder: Path) -> Engine:
+        noting = type(self)()
+        noting._noted = []
+        return noting
+
+    def operators(self) -> list[OperatorEvent]:
+        noted, self._noted = self._noted or [], []
+        return noted
+
+    def device(self) -> Device | None:
+        return self._library.cuda
+
     def load(self, path: Path, followed: bool = False) -> Graph:
         library = self._library
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -299,7 +358,7 @@ class TensorRt(Engine):
         if engine is None:
             reason = library.logger.take("no reason given")
             raise EngineUnavailable(self.name, f"it refuses {path.name}: {reason}")
-        return _BuiltGraph(library, engine, path.name)
+        return _BuiltGraph(library, engine, path.name, self._noted)
 
 
 class TensorRtRtx(TensorRt):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+from time import perf_counter
 from typing import Any
 
 import numpy as np
+
+from vtp.runtime.cuda_memory import EventClock
 
 
 class HostMemory:
     """What ``DeviceBuffer`` asks of a ``Cuda``; every address must lie in a block that is used."""
 
     name, capability, stream = "host", "0.0", 0
+    unified = True
 
     def __init__(self, *_: Any) -> None:
         self.blocks: dict[int, np.ndarray] = {}
@@ -47,6 +51,27 @@ class HostMemory:
 
     def synchronize(self) -> None:
         pass
+
+    def clock(self) -> EventClock:
+        return EventClock(self)  # type: ignore[arg-type]
+
+    def bus_id(self) -> str:
+        return "0000:00:00.0"
+
+    def memory_used(self) -> int:
+        return sum(block.nbytes for block in self.blocks.values())
+
+    def event(self) -> list[float]:
+        return [0.0]
+
+    def record(self, event: list[float]) -> None:
+        event[0] = perf_counter() * 1e3
+
+    def between_ms(self, begin: list[float], end: list[float]) -> float:
+        return end[0] - begin[0]
+
+    def forget_event(self, event: list[float]) -> None:
+        event.clear()
 
     def _inside(self, address: int, nbytes: int) -> None:
         for start, block in self.blocks.items():

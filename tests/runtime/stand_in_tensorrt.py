@@ -32,6 +32,11 @@ class ILogger:
         pass
 
 
+class IProfiler:
+    def __init__(self) -> None:
+        pass
+
+
 class TensorIOMode(enum.Enum):
     INPUT = 1
     OUTPUT = 2
@@ -142,6 +147,9 @@ class Context:
         self._scratch = 0
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
+        self.profiler: Any = None
+        self.enqueue_emits_profile = True
+        self._ran = False
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self._profile = profile
@@ -181,6 +189,15 @@ class Context:
         # Sizes on the host are read now.
         sizes = {name: _array(addresses[name], (1,), np.int64) for name in engine.host}
         MEMORY.submit(lambda: _execute(engine, shapes, addresses, sizes))
+        self._ran = True
+        return True
+
+    def report_to_profiler(self) -> bool:
+        """Two layers, of 1 and 2 milliseconds."""
+        assert self._ran
+        assert not self.enqueue_emits_profile
+        for number, name in enumerate(("body", "TopKTokens"), start=1):
+            self.profiler.report_layer_time(name, float(number))
         return True
 
 

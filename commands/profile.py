@@ -1,0 +1,182 @@
+"""``vtp profile``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from .options import bundle_argument, engine_options, format_option
+from .tables import show
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--keep",
+    "keeps",
+    metavar="K,...",
+    help="Keeps to measure, with commas between; for a plan that drops at several places the mean "
+    "over the layers, or one for each place (0.5/0.25/0.125).  [default: 1.0,0.5,0.25,0.1,0.05]",
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Image to ask about; again for several.  [default: the bundle's sample]",
+)
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Video to ask about, behind the images; again for several.",
+)
+@click.option("--prompt", metavar="T", help="The question.  [default: the bundle's sample]")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Instead: a question of N text tokens, the chat template's included.",
+)
+@click.option(
+    "--new-tokens",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Tokens of every answer; end tokens do not end it.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="R",
+    help="Rounds, each with every keep once; with fewer than 3 there are no intervals.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Requests of every keep before them.",
+)
+@click.option(
+    "--guide",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle of a smaller model ('--method guide') that ranks the image tokens.",
+)
+@click.option(
+    "--operators/--no-operators",
+    default=True,
+    show_default=True,
+    help="Load the bundle once more, with the engine's own profiler on, after the timed rounds.",
+)
+@click.option(
+    "--accuracy",
+    type=click.Path(path_type=Path),
+    metavar="F.json",
+    help='Accuracy by keep to show beside: {"1.0": 0.98, ...}, or the output of samples.evaluate.',
+)
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(path_type=Path),
+    metavar="F.json",
+    help="Write every request in Chrome's trace event format, for ui.perfetto.dev.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="F.html",
+    help="Write one page with figures that needs no network.",
+)
+@engine_options
+@click.option(
+    "--variant",
+    metavar="NAME",
+    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
+)
+@format_option
+def profile(
+    bundle: Path,
+    keeps: str | None,
+    images: tuple[Path, ...],
+    videos: tuple[Path, ...],
+    prompt: str | None,
+    prompt_tokens: int | None,
+    new_tokens: int,
+    repeat: int,
+    warmup: int,
+    guide: Path | None,
+    operators: bool,
+    accuracy: Path | None,
+    trace_file: Path | None,
+    html_file: Path | None,
+    engine: str,
+    threads: int | None,
+    variant: str | None,
+    form: str,
+) -> None:
+    """Measure where the time of the bundle in DIR goes on this device, and what pruning gains.
+
+    Every keep answers once in each round, so that a drifting machine hits all alike. Beside what
+    was reached stands the ceiling: what pruning could give here if dropped tokens were free.
+    docs/profiling.md says how everything is measured.
+
+    \b
+    Example:
+      vtp profile out/tiny
+      vtp profile out/tiny --keep 1.0,0.1 --new-tokens 64 --repeat 20 --html profile.html
+      vtp profile out/tiny --format json --trace trace.json > profile.json
+    """
+    from ..runtime import Video, load
+    from ..runtime.profile import document, make_workload, trace
+    from ..runtime.profile import profile as measure
+    from ..runtime.profile.accuracy import read_accuracy
+    from ..runtime.profile.output import check_target, write_whole
+    from ..runtime.profile.page import page
+    from ..runtime.profile.rows import sections, short_sections
+
+    if prompt is not None and prompt_tokens is not None:
+        raise click.UsageError("give --prompt or --prompt-tokens, not both")
+    for option, target in (("--trace", trace_file), ("--html", html_file)):
+        if target is not None:
+            check_target(option, target)
+    pipeline = load(bundle, engine, threads=threads, variant=variant, guide=guide)
+    workload = make_workload(
+        pipeline,
+        keeps=None if keeps is None else keeps.split(","),
+        images=[*images, *(Video(path) for path in videos)],
+        prompt=prompt,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+    )
+    labels = [point.label for point in workload.points]
+    known = None if accuracy is None else read_accuracy(accuracy, labels)
+    measured = measure(
+        pipeline,
+        workload,
+        repeat=repeat,
+        warmup=warmup,
+        operators=operators,
+        progress=lambda step: print(step, file=sys.stderr),
+    )
+    found = document(measured, known)
+    if trace_file is not None:
+        write_whole(trace_file, json.dumps(trace(measured), indent=None) + "\n")
+    if html_file is not None:
+        write_whole(html_file, page(found))
+    if form == "json":
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        show(short_sections(found) if form == "table" else sections(found), form)
