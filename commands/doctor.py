@@ -49,6 +49,7 @@ def doctor(out: Path, memory: float | None, form: str) -> None:
         {
             "machine": _facts(machine, room),
             "engines": _engines(),
+            "sensors": _sensors(),
             "packages": _packages(),
             "models": [] if room is None else _models(room, form),
         },
@@ -95,6 +96,17 @@ def _engines() -> Sequence[Mapping[str, Any]]:
         {"engine": name, "runs here": "no" if why else "yes", "why not, and what to do": why}
         for name, why in reasons.items()
     ]
+
+
+def _sensors() -> Sequence[Mapping[str, Any]]:
+    from ..runtime.profile.sensors import Jetson, Nvml, Processor
+
+    rows = []
+    for sensor in (Processor(), Jetson(), Nvml()):
+        absent = sensor.absent()
+        told = [] if absent else sorted({reading.quantity for reading in sensor.read()})
+        rows.append({"sensor": sensor.name, "tells": told, "why nothing": absent})
+    return rows
 
 
 def _packages() -> Sequence[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ import re
 
 from ..errors import OptionInvalid
 from ..runtime.plan import Plan
-from .memory import available_memory
+from ..runtime.system_files import available_memory
 
 _BYTES_PER_PARAMETER = 8
 """float32 weights as PyTorch holds them, or, after those are freed, as ONNX Runtime reads them and

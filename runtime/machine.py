@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from . import cuda_memory
+from .system_files import available_memory, kilobytes_of, text_of
 
 PACKAGES = {
     "numpy": None,
@@ -82,7 +83,6 @@ def read_machine(folder: Path, root: Path = Path("/")) -> Machine:
         folder: where bundles would be written.
         root: of the file system that is read.
     """
-    memory = _memory(root)
     card, no_card = _card()
     existing = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
     return Machine(
@@ -90,10 +90,10 @@ def read_machine(folder: Path, root: Path = Path("/")) -> Machine:
         processor=_processor(root),
         architecture=platform.machine(),
         cores=_cores(),
-        memory=memory.get("MemTotal"),
-        available=memory.get("MemAvailable"),
+        memory=kilobytes_of(root / "proc/meminfo", "MemTotal"),
+        available=available_memory(root),
         disk=shutil.disk_usage(existing).free,
-        board=_text(root / "proc/device-tree/model"),
+        board=text_of(root / "proc/device-tree/model"),
         jetpack=_jetpack(root),
         driver=_driver(root),
         card=card,
@@ -112,17 +112,10 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
-    except OSError:
-        return None
-
-
 def _entries(path: Path, between: str) -> dict[str, str]:
     """Lines ``key<between>value`` of a file, the first of each key."""
     found: dict[str, str] = {}
-    for line in (_text(path) or "").splitlines():
+    for line in (text_of(path) or "").splitlines():
         key, separator, value = line.partition(between)
         if separator:
             found.setdefault(key.strip(), value.strip())
@@ -146,19 +139,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory(root: Path) -> dict[str, int]:
-    """Bytes by the names of ``/proc/meminfo``."""
-    found = {}
-    for key, value in _entries(root / "proc/meminfo", ":").items():
-        number, _, unit = value.partition(" ")
-        if number.isdigit() and unit == "kB":
-            found[key] = int(number) * 1024
-    return found
-
-
 def _jetpack(root: Path) -> str | None:
     """``# R36 (release), REVISION: 4.3, ...`` of ``/etc/nv_tegra_release``."""
-    words = (_text(root / "etc/nv_tegra_release") or "").replace(",", " ").split()
+    words = (text_of(root / "etc/nv_tegra_release") or "").replace(",", " ").split()
     if "REVISION:" not in words or len(words) < 2 or words.index("REVISION:") + 1 >= len(words):
         return None
     return f"{words[1]}.{words[words.index('REVISION:') + 1]}"

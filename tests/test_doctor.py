@@ -77,6 +77,11 @@ def test_doctor_tells_all_engines_packages_and_models(vtp: Any) -> None:
     reasons = {row["engine"]: row["why not, and what to do"] for row in told["engines"]}
     assert reasons["cpu"] is None
     assert "pip install" in reasons["cuda"]
+    sensors = {row["sensor"]: row for row in told["sensors"]}
+    assert set(sensors) == {"processor", "jetson", "nvml"}
+    assert "load" in sensors["processor"]["tells"]
+    assert sensors["jetson"]["tells"] == []
+    assert "no Jetson" in sensors["jetson"]["why nothing"]
     packages = {row["package"]: row for row in told["packages"]}
     assert set(packages) == set(PACKAGES)
     assert packages["torch"]["to get it"] is None

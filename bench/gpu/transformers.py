@@ -17,7 +17,7 @@ from ...errors import VtpError
 from ...runtime.bundle import Bundle
 from ...runtime.engines import ENGINES, engine_class
 from ...runtime.pipeline import load
-from ...runtime.tensorrt.variant import available_memory
+from ...runtime.system_files import available_memory
 from ..real_model import DECODER, LLAVA_7B_DECODER, make_real_model
 from .engines import KEEPS, build_all, choices
 from .skip import Skip, need_device
@@ -51,7 +51,7 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for size in _SIZES:
-        free = available_memory()
+        free = available_memory() or 0
         if free < size.memory:
             notes.append(
                 f"{size.name}: left out, its export takes {size.memory / 1e9:.0f} GB of memory, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..device import Device
+from ..system_files import kilobytes_of
 
 _PROC = Path("/proc")
 
@@ -12,33 +13,21 @@ _PROC = Path("/proc")
 def peak_host_bytes(proc: Path = _PROC) -> int | None:
     """Largest resident size of this process so far, mapped files included (``VmHWM``); None where
     the system does not tell."""
-    return _kilobytes(proc / "self" / "status", "VmHWM")
+    return kilobytes_of(proc / "self" / "status", "VmHWM")
 
 
 def host_bytes(proc: Path = _PROC) -> int | None:
     """Resident size of this process now (``VmRSS``)."""
-    return _kilobytes(proc / "self" / "status", "VmRSS")
+    return kilobytes_of(proc / "self" / "status", "VmRSS")
 
 
 def system_bytes_used(proc: Path = _PROC) -> int | None:
     """Memory of the machine that is not available to anybody (``MemTotal`` - ``MemAvailable``)."""
     info = proc / "meminfo"
-    total, free = _kilobytes(info, "MemTotal"), _kilobytes(info, "MemAvailable")
+    total, free = kilobytes_of(info, "MemTotal"), kilobytes_of(info, "MemAvailable")
     return None if total is None or free is None else total - free
 
 
 def device_bytes(device: Device | None) -> int | None:
     """Bytes in use on the device, by all programs; None where there is none of its own."""
     return None if device is None else device.memory_used()
-
-
-def _kilobytes(path: Path, key: str) -> int | None:
-    try:
-        text = path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return int(value.split()[0]) * 1024
-    return None

@@ -27,6 +27,7 @@ from ..bundle import Bundle, sha256_of
 from ..keep import Keeps
 from ..manifest import EngineRecord, GraphRecord, Manifest, VariantRecord
 from ..strict import read, write
+from ..system_files import available_memory
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
 from .job import BuildJob, BuildReport, Shapes
@@ -201,7 +202,7 @@ class _Build:
         options, plan = self.options, self.bundle.manifest.plan
         source = self.bundle.file(graph.file)
         weights = weight_bytes(source)
-        estimate, available = _LIBRARY_BYTES + _COPIES * weights, available_memory()
+        estimate, available = _LIBRARY_BYTES + _COPIES * weights, available_memory() or 0
         self.progress.step(
             f"building {graph.name} ({number + 1} of {len(self.graphs)}; about "
             f"{estimate / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB free)"
@@ -277,7 +278,7 @@ class _Build:
             text=True,
             env={**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
-        available = available_memory()
+        available = available_memory() or 0
         try:
             out, said = process.communicate(json.dumps(write(job)) + "\n")
         finally:
@@ -385,11 +386,3 @@ def _reason(said: str) -> str:
     last = lines[-1].removeprefix("[!]")
     first = next((line.partition("[E]")[2] for line in lines if "[E]" in line), last)
     return " ".join(first.split())[:600]
-
-
-def available_memory() -> int:
-    """Free memory of the system, bytes, as Linux estimates it."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0

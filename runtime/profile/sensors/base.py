@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...system_files import number_of, text_of
+
 QUANTITIES = ("clock", "temperature", "power", "energy", "power mode", "throttling", "load")
 """What a profile asks for."""
 
@@ -50,22 +52,6 @@ class Sensor(ABC):
     @abstractmethod
     def read(self) -> list[Reading]:
         """What can be read now. A quantity that cannot is left out, never 0."""
-
-
-def text_of(path: Path) -> str | None:
-    """Content of a small file of the kernel, stripped; None where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip().strip("\0") or None
-    except OSError:
-        return None
-
-
-def number_of(path: Path) -> float | None:
-    """The number in such a file; None where there is none."""
-    try:
-        return float(text_of(path) or "")
-    except ValueError:
-        return None
 
 
 def paths(root: Path, pattern: str) -> list[Path]:

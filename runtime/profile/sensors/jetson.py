@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from .base import Reading, Sensor, number_of, paths, text_of
+from ...system_files import number_of, text_of
+from .base import Reading, Sensor, paths
 
 _TOTAL = ("VDD_IN", "POM_5V_IN", "VDD_5V_IN")
 """Rails that feed the whole module, on boards that measure one."""

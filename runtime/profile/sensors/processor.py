@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .base import Reading, Sensor, number_of, paths, text_of, thermal_zones
+from ...system_files import number_of, text_of
+from .base import Reading, Sensor, paths, thermal_zones
 
 _CPU = "sys/devices/system/cpu"
 _HOT = ("coretemp", "k10temp", "zenpower")
