@@ -55,7 +55,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/vtp
-	cd $(VENV)/types && ../bin/mypy --config-file vtp/pyproject.toml -m vtp.cli \
+	cd $(VENV)/types && ../bin/mypy --config-file vtp/pyproject.toml -m vtp.cli -p vtp.calibration \
 	    -p vtp.commands -p vtp.export -p vtp.runtime -p vtp.trt_plugins -p vtp.samples -p vtp.bench
 
 format: $(VENV)/dev.stamp
