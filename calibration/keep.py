@@ -43,7 +43,7 @@ class Row:
 
 def candidates(
     bundle: Bundle, keeps: Sequence[Keeps], averages: Sequence[Keep]
-) -> tuple[list[tuple[Keep, ...]], list[str]]:
+) -> tuple[list[tuple[Keep, ...]], str | None]:
     """Keeps to try, the largest first, after ``1.0`` that drops nothing.
 
     Args:
@@ -53,7 +53,7 @@ def candidates(
             given, ``LADDER``.
 
     Returns:
-        One for each drop, and why averages were left out.
+        One for each drop, and why smaller averages of ``LADDER`` were left out.
 
     Raises:
         KeepOutOfRange, KeepCountMismatch, KeepGrows, AverageOutOfReach: of what was asked for.
@@ -65,7 +65,7 @@ def candidates(
             bundle.path, "it does not prune; export the model with a method (vtp list methods)"
         )
     found = {(1.0,) * len(plan.drops): float(plan.tokens)}
-    left_out: list[str] = []
+    left_out: str | None = None
     asked = [plan.keeps(keep) for keep in keeps]
     asked += [plan.keeps_for_average(average) for average in averages]
     if not keeps and not averages:
@@ -76,7 +76,9 @@ def candidates(
             try:
                 asked.append(plan.keeps_for_average(level))
             except AverageOutOfReach as error:
-                left_out.append(str(error))
+                # And so are the smaller ones.
+                left_out = str(error)
+                break
     seen = {(plan.tokens,) * len(plan.drops)}
     for keep in asked:
         counts = tuple(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 720, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 40, 56
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 40, 30, 56
+_ROW = 15
+_LETTER = 7
 _COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8a5fbf", "#b8860b", "#4b5563")
 
 
@@ -41,12 +43,14 @@ def draw(marks: Sequence[Mark], measure: str, floor: float | None) -> str:
     low_x, high_x = _range([mark.ms for mark in marks], 0.0, math.inf)
     heights = [mark.percent for mark in marks] + ([] if floor is None else [floor])
     low_y, high_y = _range(heights, 0.0, 100.0)
+    names = list(dict.fromkeys(mark.series for mark in marks))
+    top = _TOP + _ROW * len(names)
 
     def x(ms: float) -> float:
         return _LEFT + (ms - low_x) / (high_x - low_x) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(percent: float) -> float:
-        return _HEIGHT - _BOTTOM - (percent - low_y) / (high_y - low_y) * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - (percent - low_y) / (high_y - low_y) * (_HEIGHT - top - _BOTTOM)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
@@ -57,7 +61,7 @@ def draw(marks: Sequence[Mark], measure: str, floor: float | None) -> str:
         parts.append(_line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#e5e7eb"))
         parts.append(_text(_LEFT - 8, y(value) + 4, f"{value:g}", "end"))
     for value in _ticks(low_x, high_x):
-        parts.append(_line(x(value), _TOP, x(value), _HEIGHT - _BOTTOM, "#e5e7eb"))
+        parts.append(_line(x(value), top, x(value), _HEIGHT - _BOTTOM, "#e5e7eb"))
         parts.append(_text(x(value), _HEIGHT - _BOTTOM + 18, f"{value:g}", "middle"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(_text(middle, _HEIGHT - 14, "time to the first token, ms (median)", "middle"))
@@ -65,12 +69,13 @@ def draw(marks: Sequence[Mark], measure: str, floor: float | None) -> str:
     if floor is not None:
         across = _line(_LEFT, y(floor), _WIDTH - _RIGHT, y(floor), "#6b7280")
         parts.append(across.replace("/>", ' stroke-dasharray="6 4"/>'))
-    for number, series in enumerate(dict.fromkeys(mark.series for mark in marks)):
+    for number, series in enumerate(names):
         colour = _COLOURS[number % len(_COLOURS)]
         own = sorted((m for m in marks if m.series == series), key=lambda m: (m.ms, m.percent))
         path = " ".join(f"{x(m.ms):.1f},{y(m.percent):.1f}" for m in own)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" opacity="0.5"/>')
-        for mark in own:
+        free = [-math.inf, -math.inf]
+        for turn, mark in enumerate(own):
             at = f'cx="{x(mark.ms):.1f}" cy="{y(mark.percent):.1f}"'
             fill = colour if mark.best else "#ffffff"
             told = escape(f"{series}, keep {mark.label}: {mark.percent:.2f} %, {mark.ms:.2f} ms")
@@ -79,8 +84,13 @@ def draw(marks: Sequence[Mark], measure: str, floor: float | None) -> str:
             )
             if mark.chosen:
                 parts.append(f'<circle {at} r="8" fill="none" stroke="{colour}"/>')
-            parts.append(_text(x(mark.ms) + 6, y(mark.percent) - 7, mark.label, "start", colour))
-        parts.append(_text(_WIDTH - _RIGHT, 18 + 15 * number, series, "end", colour))
+            # Above and below in turn; one that would lie on its neighbour is left to its title.
+            side, start = turn % 2, x(mark.ms) + 4
+            if start >= free[side] or mark.chosen:
+                free[side] = start + _LETTER * (len(mark.label) + 1)
+                beside = y(mark.percent) + (17 if side else -9)
+                parts.append(_text(start, beside, mark.label, "start", colour))
+        parts.append(_text(_WIDTH - _RIGHT, 18 + _ROW * number, series, "end", colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

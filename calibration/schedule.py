@@ -143,7 +143,7 @@ def greedy(search: Search, max_drop: float) -> Schedule:
 
     While one drop is settled by bisection, the deeper ones keep all that arrives. What may be lost
     is let out drop by drop in equal parts: the first would else spend all of it. That fewer tokens
-    are never better is taken for granted, as in the paper.
+    are never better is taken for granted.
 
     Args:
         search: the bundle.
@@ -180,7 +180,8 @@ def sigmoid_counts(plan: Plan, average: float, steepness: float) -> tuple[int, .
     """P-Sigmoid: counts along ``tokens / (1 + exp(steepness * layer / layers - offset))``, the
     offset such that a layer reads at most ``average`` tokens in the mean, as near as can be.
 
-    The paper names the form and not its letters; these are ours. A steepness of 0 is the uniform
+    The form is the paper's, a sigmoid over the layers; its formula was not at hand, so the letters
+    are ours. A steepness of 0 is the uniform
     schedule, a large one a single drop to almost nothing.
 
     Raises:

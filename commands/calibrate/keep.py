@@ -109,8 +109,8 @@ def keep(
     found: list[list[Row]] = []
     with opened(data_file, out) as (data, folder, journal):
         for path, (points, left_out) in tried:
-            for reason in left_out:
-                print(f"Note: {path}: {reason}", file=sys.stderr)
+            if left_out is not None:
+                print(f"Note: smaller ones are not tried, {path}: {left_out}", file=sys.stderr)
             progress.step(f"asking {path} {len(data.questions)} questions at {len(points)} keeps")
             pipeline = load(path, engine, threads=threads, variant=variant, guide=guide)
             asker = Asker(pipeline, data, journal, options, progress)

@@ -13,6 +13,8 @@ import vtp as package
 from vtp.samples.scenes import same_answer
 from vtp.samples.write_questions import write_questions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def pair(made_once: Any) -> tuple[Path, Path]:
@@ -109,7 +111,6 @@ def test_two_wishes_are_one_too_many(calibrate: Any, questions: Path) -> None:
     assert "--accuracy, --exits: give one of them" in outcome.err
 
 
-@pytest.mark.slow
 def test_the_choice_holds_on_questions_that_it_did_not_see(calibrate: Any, tmp_path: Path) -> None:
     seen = write_questions(tmp_path / "seen", 200, 81)
     unseen = write_questions(tmp_path / "unseen", 200, 82)

@@ -151,6 +151,7 @@ def test_an_engine_too_small_for_the_choice_is_named(bundle: Path, edit_json: An
     assert "--max-keep 0.5 --name small" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--dry-run", None])
 def test_several_bundles_are_compared_and_not_written(
     calibrate: Any,
@@ -257,6 +258,7 @@ def test_keeps_are_checked_before_anything_is_asked(
         assert not (tmp_path / "found").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_that_does_not_prune(
     calibrate: Any, data_of: Callable[..., Path], made_once: Any
 ) -> None:
