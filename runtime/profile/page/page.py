@@ -356,7 +356,7 @@ def _number(value: float) -> str:
     """Three figures, without exponent."""
     if value == 0:
         return "0"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
 def _bytes_unit(most: float) -> tuple[float, str]:
