@@ -97,6 +97,20 @@ def test_list_works(device: Environment) -> None:
     assert [row["runs here"] for row in data["engines"] if row["engine"] == "cpu"] == ["yes"]
 
 
+def test_doctor_works(device: Environment) -> None:
+    told = json.loads(device.run("vtp", "doctor", "--format", "json", check=True).stdout)
+    packages = {row["package"]: row for row in told["packages"]}
+    assert packages["torch"]["to get it"] == "pip install 'vtp-toolkit[export]'"
+    assert {row["preset"] for row in told["models"]} >= {"llava15", "qwen2.5-vl-7b"}
+
+
+def test_quantize_says_what_it_needs(device: Environment, tiny_bundle: Path) -> None:
+    asked = ("--data", "no.jsonl", "--to", "out")
+    done = device.run("vtp", "calibrate", "quantize", tiny_bundle, *asked)
+    assert done.returncode == 1
+    assert "vtp-toolkit[export]" in done.stderr.splitlines()[-1]
+
+
 def test_inspect_and_verify_work(device: Environment, tiny_bundle: Path) -> None:
     shown = device.run("vtp", "inspect", tiny_bundle, "--format", "json", check=True)
     assert {row["state"] for row in json.loads(shown.stdout)["files"]} == {"intact"}
