@@ -77,3 +77,42 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="E",
         help="What runs the graphs; 'vtp list engines' shows them.",
     )(function)
+
+
+variant_option = click.option(
+    "--variant",
+    metavar="NAME",
+    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
+)
+
+guide_option = click.option(
+    "--guide",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Bundle of a smaller model ('--method guide') that ranks the image tokens.",
+)
+
+
+def media_options(without: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--image`` and ``--video``, both as often as wanted; ``without`` says what else is taken."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        several: dict[str, Any] = {
+            "multiple": True,
+            "type": click.Path(path_type=Path),
+            "metavar": "F",
+        }
+        function = click.option(
+            "--video",
+            "videos",
+            help="Video to ask about, behind the images; again for several.",
+            **several,
+        )(function)
+        return click.option(
+            "--image",
+            "images",
+            help=f"Image to ask about; again for several.{without}",
+            **several,
+        )(function)
+
+    return add

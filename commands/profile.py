@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from .options import bundle_argument, engine_options, format_option
+from .options import (
+    bundle_argument,
+    engine_options,
+    format_option,
+    guide_option,
+    media_options,
+    variant_option,
+)
 from .tables import show
 
 
@@ -21,22 +28,7 @@ from .tables import show
     help="Keeps to measure, with commas between; for a plan that drops at several places the mean "
     "over the layers, or one for each place (0.5/0.25/0.125).  [default: 1.0,0.5,0.25,0.1,0.05]",
 )
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="F",
-    help="Image to ask about; again for several.  [default: the bundle's sample]",
-)
-@click.option(
-    "--video",
-    "videos",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="F",
-    help="Video to ask about, behind the images; again for several.",
-)
+@media_options("  [default: the bundle's sample]")
 @click.option("--prompt", metavar="T", help="The question.  [default: the bundle's sample]")
 @click.option(
     "--prompt-tokens",
@@ -68,12 +60,7 @@ from .tables import show
     metavar="N",
     help="Requests of every keep before them.",
 )
-@click.option(
-    "--guide",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Bundle of a smaller model ('--method guide') that ranks the image tokens.",
-)
+@guide_option
 @click.option(
     "--operators/--no-operators",
     default=True,
@@ -101,11 +88,7 @@ from .tables import show
     help="Write one page with figures that needs no network.",
 )
 @engine_options
-@click.option(
-    "--variant",
-    metavar="NAME",
-    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
-)
+@variant_option
 @format_option
 def profile(
     bundle: Path,

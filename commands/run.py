@@ -11,7 +11,14 @@ import click
 
 from ..runtime.cost import FLOPS_FORMULA
 from ..runtime.keep import Keep, Keeps
-from .options import bundle_argument, engine_options, keep_options
+from .options import (
+    bundle_argument,
+    engine_options,
+    guide_option,
+    keep_options,
+    media_options,
+    variant_option,
+)
 
 if TYPE_CHECKING:
     from ..runtime import Pipeline, Result
@@ -20,22 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @bundle_argument
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="F",
-    help="Image to ask about; give the option again for several.",
-)
-@click.option(
-    "--video",
-    "videos",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="F",
-    help="Video to ask about, behind the images; give the option again for several.",
-)
+@media_options()
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -57,12 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of an input image."
 )
-@click.option(
-    "--guide",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Bundle of a smaller model ('--method guide') that ranks the image tokens.",
-)
+@guide_option
 @click.option(
     "--exit-threshold",
     type=float,
@@ -70,11 +57,7 @@ if TYPE_CHECKING:
     help="Take the guide's answer where its certainty is above X, such as 0.9.",
 )
 @engine_options
-@click.option(
-    "--variant",
-    metavar="NAME",
-    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
-)
+@variant_option
 @click.option(
     "--format",
     "form",

@@ -87,10 +87,10 @@ class OutputExists(ExportError, FileExistsError):
         super().__init__(
             f"{str(path)!r} exists already; "
             + (
-                "pass --force to replace it, or another --out"
+                "pass --force to replace it, or give another folder"
                 if replaceable
                 else "it is not a bundle, so it is not replaced even with --force; "
-                "give another --out"
+                "give another folder"
             )
         )
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...runtime.keep import Keep, Keeps, show_keeps
-from ..options import KeepsType, KeepType, engine_options, format_option
+from ..options import (
+    KeepsType,
+    KeepType,
+    engine_options,
+    format_option,
+    guide_option,
+    variant_option,
+)
 from .common import ShownProgress, data_options, opened, percent, tell
 
 if TYPE_CHECKING:
@@ -49,12 +56,7 @@ PICTURE = "keep.svg"
     metavar="A",
     help="Average over the language layers to try; again for more.",
 )
-@click.option(
-    "--guide",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Bundle of the smaller model, where the plan drops by a guide's scores.",
-)
+@guide_option
 @click.option(
     "--write/--dry-run",
     "write",
@@ -63,7 +65,7 @@ PICTURE = "keep.svg"
     "bundle, show it for several]",
 )
 @engine_options
-@click.option("--variant", metavar="NAME", help="Which engines of 'vtp build' to use.")
+@variant_option
 @format_option
 def keep(
     bundles: tuple[Path, ...],
