@@ -5,10 +5,11 @@ them: reading and preprocessing the images, the guide, the vision graph, raters,
 in front of the first drop. *Free* ones would cost nothing for tokens that are gone; what they cost
 without any image token is measured, in the same rounds, by the same question without its images.
 
-    floor of TTFT   = sum of the fixed phases (each at the keep where its median is least)
-                      + the other phases of the question without images
+    floor of TTFT   = sum of the fixed phases + the other phases of the question without images
     ceiling of TTFT = TTFT at keep 1.0 / floor of TTFT
 
+A fixed phase counts at the keep where its median is least; those that know nothing of the keep
+(reading, preprocessing, the guide) with the mean of the medians, of which the least would be luck.
 The floor of the whole answer adds decode of the question without images. All are medians.
 """
 
@@ -28,7 +29,9 @@ PAYS = 1.1
 """Below this ceiling pruning is not worth its while."""
 DRIFT = 0.1
 """Change between the halves of a run that is told."""
-_FIXED = ("read", "preprocess", "guide", "vision", "raters")
+_SAME = ("read", "preprocess", "guide")
+"""Phases that do the same work at every keep."""
+_FIXED = (*_SAME, "vision", "raters")
 _ANSWER = (DECODE, "finish")
 
 
@@ -97,7 +100,7 @@ def judge(plan: Plan, series: Mapping[str, Series]) -> Verdict:
                 if f"{keep}/phase {phase}" in rounds
             ]
             if costs:
-                total = total + np.min(costs, axis=0)
+                total = total + (np.mean if phase in _SAME else np.min)(costs, axis=0)
         for phase in free:
             if answer or phase not in _ANSWER:
                 total = total + median(f"{TEXT_ONLY}/phase {phase}")

@@ -89,10 +89,10 @@ def run(
 
 
 def test_the_floor_is_the_fixed_phases_and_the_question_alone() -> None:
-    kept = {**WHOLE, "vision": 40.0, "prefill.0": 8.0}
+    kept = {**WHOLE, "preprocess": 4.0, "vision": 40.0, "prefill.0": 8.0}
     verdict = judge(plan(0), run(keep_1=kept))
-    # read, preprocess, the least vision; prompt, splice, prefill and sampling without image.
-    floor = 1.0 + 3.0 + 40.0 + 0.5 + 0.4 + 3.0 + 0.5
+    # read, the mean of preprocess, the least vision; the rest without image.
+    floor = 1.0 + 3.5 + 40.0 + 0.5 + 0.4 + 3.0 + 0.5
     assert verdict.ttft.floor_ms.value == pytest.approx(floor)
     assert verdict.ttft.possible.value == pytest.approx(sum(WHOLE.values()) / floor)
     assert verdict.ttft.reached["0.1"].value == pytest.approx(
