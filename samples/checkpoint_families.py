@@ -21,6 +21,8 @@ class Published:
     """Special tokens and their published ids."""
     turn: str
     """What stands for a picture in a prompt."""
+    video: str = ""
+    """What stands for a video; empty: the family takes none."""
     processor: str
     """transformers' processor class."""
     images: Callable[[Size], dict[str, Any]]
@@ -205,6 +207,7 @@ FAMILIES: dict[str, Published] = {
         config=_video_llava,
         tokens={"<image>": 32000, "<video>": 32001},
         turn="<image>\n",
+        video="<video>\n",
         processor="VideoLlavaProcessor",
         images=_clip_images("VideoLlavaImageProcessor"),
     ),
@@ -213,6 +216,7 @@ FAMILIES: dict[str, Published] = {
         config=_llava_onevision,
         tokens={"<image>": 151646, "<video>": 151647},
         turn="<image>\n",
+        video="<video>\n",
         processor="LlavaOnevisionProcessor",
         images=lambda size: _images(
             "LlavaOnevisionImageProcessor",
@@ -226,6 +230,7 @@ FAMILIES: dict[str, Published] = {
         config=_internvl,
         tokens={"<img>": 151665, "</img>": 151666, "<IMG_CONTEXT>": 151667},
         turn="<IMG_CONTEXT>\n",
+        video="<video>\n",
         processor="InternVLProcessor",
         images=lambda size: _images(
             "GotOcr2ImageProcessor",
@@ -241,6 +246,7 @@ FAMILIES: dict[str, Published] = {
         config=_qwen2_vl,
         tokens=_QWEN_TOKENS,
         turn=_QWEN_TURN,
+        video=_QWEN_TURN.replace("image", "video"),
         processor="Qwen2VLProcessor",
         images=_qwen_images,
     ),
@@ -249,6 +255,7 @@ FAMILIES: dict[str, Published] = {
         config=_qwen2_5_vl,
         tokens=_QWEN_TOKENS,
         turn=_QWEN_TURN,
+        video=_QWEN_TURN.replace("image", "video"),
         processor="Qwen2_5_VLProcessor",
         images=_qwen_images,
     ),

@@ -56,9 +56,22 @@ def write_processors(folder: Path, published: Published, size: Size) -> None:
     _write(folder / "tokenizer_config.json", _tokenizer_config(size, marks))
     _write(folder / "preprocessor_config.json", published.images(size))
     _write(folder / "processor_config.json", {"processor_class": published.processor})
-    turn = published.turn.replace("\n", "{{ '\\n' }}")
-    template = CHAT_TEMPLATE.replace("<image>{{ '\\n' }}", turn)
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(_chat_template(published), encoding="utf-8")
+
+
+def _chat_template(published: Published) -> str:
+    """The sample model's, with the family's own words for pictures and videos."""
+    image, video = (text.replace("\n", "{{ '\\n' }}") for text in (published.turn, published.video))
+    lines = []
+    for line in CHAT_TEMPLATE.splitlines(keepends=True):
+        if "<image>" not in line:
+            lines.append(line)
+            continue
+        own = line.replace("<image>{{ '\\n' }}", "WORDS")
+        lines.append(own.replace("WORDS", image))
+        if video:
+            lines.append(own.replace("'image'", "'video'").replace("WORDS", video))
+    return "".join(lines)
 
 
 def _tokenizer_config(size: Size, marks: Mapping[str, str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from safetensors import safe_open
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from vtp.export.model_folder import ModelFolder  # noqa: E402
 from vtp.samples.checkpoint_families import FAMILIES  # noqa: E402
 from vtp.samples.checkpoint_sizes import SIZES  # noqa: E402
 from vtp.samples.make_checkpoint import (  # noqa: E402
@@ -71,6 +72,21 @@ def test_the_tokenizer_knows_every_row_and_the_image(family: str, tmp_path: Path
     ids = tokenizer.apply_chat_template(turn, chat_template=template)["input_ids"]
     assert ids.count(config.image_token_id) == 1
     assert max(ids) < config.text_config.vocab_size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vtp_export_reads_the_folder(family: str, tmp_path: Path) -> None:
+    folder = tmp_path / family
+    make_checkpoint(family, "tiny", folder)
+    opened = ModelFolder(folder)
+    assert opened.family.name == family
+    takes_videos = family not in ("llava", "llava_next")
+    assert (opened.prompt.video is not None) == takes_videos
+    kinds = ["image", "video"] if takes_videos else ["image"]
+    turn = opened.prompt.render_turn("what?", kinds, True, [2])
+    image = opened.prompt.image_token
+    assert image in turn
+    assert turn.count(image) == (1 + 2 if family == "internvl" else 1), "each frame is named"
 
 
 @pytest.mark.parametrize(("family", "size"), PARAMETERS)
