@@ -288,6 +288,13 @@ VALID: dict[str, Any] = {
             ],
         }
     ],
+    "products": {
+        "form": "int8",
+        "keep": [0.1],
+        "requests": 64,
+        "ranges": "minmax",
+        "left": ["vision layer 3"],
+    },
     "history": [
         {
             "field": "plan.drops.keep",
@@ -361,6 +368,7 @@ FREE: list[Path] = [
     ),
     ("variants",),
     ("history",),
+    ("products",),
     ("language", "dtype"),
     ("language", "position_axes"),
     ("prompt", "image_text"),
