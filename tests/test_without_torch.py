@@ -76,7 +76,8 @@ def test_a_device_needs_neither_torch_nor_what_belongs_to_it(device: Environment
 
 def test_every_module_of_the_runtime_imports(device: Environment, wheel: Path) -> None:
     folders = ("calibration/", "runtime/", "commands/", "trt_plugins/", "cli", "errors", "packages")
-    names = modules(wheel, *folders)
+    # What writes graphs needs onnx, and says so when it is asked to.
+    names = [name for name in modules(wheel, *folders) if name != "vtp.calibration.quantize"]
     assert "vtp.runtime.engines.onnxruntime_cpu" in names
     script = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     device.run("python", "-c", script, check=True)

@@ -114,7 +114,7 @@ def test_an_interrupted_profile_leaves_the_old_page(
             process.send_signal(number)
             break
     out, err = process.communicate(timeout=120)
-    assert process.returncode in (130, 143, -signal.SIGINT)
+    assert process.returncode in (130, 143, -signal.SIGINT), err
     assert out == ""
     assert "Traceback" not in err
     assert page.read_text() == "old"
