@@ -1,7 +1,7 @@
 """The graphs of the published models, from their configuration alone: no weight is there.
 
 Towers and widths are whole. Layers of a decoder are all alike, so that two of them stand for all,
-and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes. TensorRT-RTX parses
+and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes, and 32 GB. TensorRT-RTX parses
 the graphs, which needs no card.
 """
 
@@ -31,12 +31,12 @@ MODELS = [
     ("llava_next", "mistral-7b"),
     ("video_llava", "7b"),
     ("llava_onevision", "7b"),
-    ("internvl", "26b"),
+    ("internvl", "2b"),
     ("qwen2_vl", "7b"),
     ("qwen2_5_vl", "7b"),
 ]
 if FULL:
-    MODELS += [("llava", "13b"), ("internvl", "2b"), ("qwen2_vl", "2b"), ("qwen2_5_vl", "3b")]
+    MODELS += [("llava", "13b"), ("internvl", "26b"), ("qwen2_vl", "2b"), ("qwen2_5_vl", "3b")]
 
 
 def config_of(family: str, size: str) -> Any:
