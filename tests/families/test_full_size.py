@@ -1,8 +1,8 @@
 """The graphs of the published models, from their configuration alone: no weight is there.
 
 Towers and widths are whole. Layers of a decoder are all alike, so that two of them stand for all,
-and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes, and 32 GB. TensorRT-RTX parses
-the graphs, which needs no card.
+and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes, and 32 GB.
+TensorRT-RTX parses the graphs, which needs no card.
 """
 
 from __future__ import annotations
