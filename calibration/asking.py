@@ -127,14 +127,14 @@ class Asker:
             yield asked
 
     def _one(self, question: Question, keep: tuple[Keep, ...]) -> tuple[Asked, bool]:
-        with _named(self.data.path, question):
+        with named(self.data.path, question):
             if question.line not in self._digests:
                 self._digests[question.line] = question.digest()
         key = _hash([self._setup, self._digests[question.line], list(keep)])
         noted = self._journal.get(key)
         if noted is not None:
             return read(Asked, noted["asked"], "journal"), False
-        with _named(self.data.path, question):
+        with named(self.data.path, question):
             if not self._warm:
                 # The first run of all takes the time of loading too.
                 self._generate(question, keep)
@@ -170,7 +170,7 @@ def _asked(result: Result) -> Asked:
 
 
 @contextmanager
-def _named(path: Path, question: Question) -> Iterator[None]:
+def named(path: Path, question: Question) -> Iterator[None]:
     """Errors of a question name its line."""
     try:
         yield

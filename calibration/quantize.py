@@ -1,4 +1,4 @@
-"""Matrix products of 8 bits, from what a bundle sees at work, within a bound on what is lost.
+"""Matrix products of few bits, from what a bundle sees at work, within a bound on what is lost.
 
 Everything is quantized first. Where that costs more than the bound allows, the parts that suffer
 most from rounding alone stay as they are: one, two, four, ... of them, then as few as do.
@@ -26,7 +26,7 @@ from ..runtime.images import DEFAULT_MAX_PIXELS
 from ..runtime.keep import Keep
 from ..runtime.manifest import GraphRecord, ProductsRecord
 from ..runtime.pipeline import Pipeline
-from .asking import Asked, Asker, AskOptions
+from .asking import Asked, Asker, AskOptions, named
 from .measure import Measured, measure
 from .progress import Clock, Progress
 
@@ -176,12 +176,13 @@ class Quantizer:
             engine = RangeEngine(work, self.options.ranges, self.options.threads)
             pipeline = self._pipeline(self.bundle, engine, target)
             for question in some:
-                pipeline.generate(
-                    question.image,
-                    question.prompt,
-                    keep=self.options.keep or 1.0,
-                    max_new_tokens=_ANSWER,
-                )
+                with named(self.data.path, question):
+                    pipeline.generate(
+                        question.image,
+                        question.prompt,
+                        keep=self.options.keep or 1.0,
+                        max_new_tokens=_ANSWER,
+                    )
                 clock.answered(True)
             self._ranges |= engine.ranges()
             self._feeds |= engine.feeds

@@ -11,13 +11,14 @@ from ..errors import BeyondLimits, ManifestInvalid, VerifyFailed
 from .bundle import Bundle
 from .checked_layers import CheckedLayers
 from .decoder import Prefilled
+from .engines.base import Engine
 from .guide import read_prompt
-from .images import load_image
+from .images import DEFAULT_MAX_PIXELS, load_image
 from .keep import Keep, show_keeps
 from .layout import Prompt
 from .manifest import CHECK, Deviation, GoldenCase
 from .media import placed
-from .pipeline import Pipeline, load
+from .pipeline import Pipeline
 from .plan import Extent
 from .preprocessing import Medium, Preprocessor
 from .prompt import PromptLayout
@@ -28,7 +29,7 @@ from .vision import extent_of
 
 def verify_bundle(
     bundle: Bundle,
-    engine: str = "auto",
+    engine: str | Engine = "auto",
     *,
     threads: int | None = None,
     choice: str | None = None,
@@ -38,7 +39,7 @@ def verify_bundle(
 
     Args:
         bundle: the bundle.
-        engine: what runs it.
+        engine: name of an engine, or ``auto``; or the engine.
         threads: CPU threads; None lets the engine choose.
         choice: target of the graphs, or name of the variant; None takes the engine's best.
         verify: compare every file with its sha256 first.
@@ -57,7 +58,7 @@ def verify_bundle(
             _ReplayLayers(CheckedLayers(bundle, exact, None, choice, False), tolerance).run()
             tolerance = max(tolerance, ROUNDING_TOLERANCE)
         return checked.engine.name, _ReplayLayers(checked, tolerance).run()
-    pipeline = load(bundle.path, engine, threads=threads, target=choice, verify=verify)
+    pipeline = Pipeline(bundle, engine, threads, choice, DEFAULT_MAX_PIXELS, verify)
     return pipeline.engine.name, replay(pipeline)
 
 

@@ -21,20 +21,29 @@ JOURNAL = "journal.jsonl"
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+def confidence_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--confidence``; ``what`` says what it is the chance of."""
+    return click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.95,
+        show_default=True,
+        metavar="C",
+        help=what,
+    )
+
+
+OF_THE_CHOICE = (
+    "Chance that the choice holds on other questions of the same kind; 0 takes what was measured "
+    "on these as it is."
+)
+
+
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--data``, ``--out``, ``--confidence`` and ``--max-new-tokens``."""
+    """``--data``, ``--out`` and ``--max-new-tokens``."""
     for option in (
         click.option(
             "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."
-        ),
-        click.option(
-            "--confidence",
-            type=click.FloatRange(0, 1, max_open=True),
-            default=0.95,
-            show_default=True,
-            metavar="C",
-            help="Chance that the choice holds on other questions of the same kind; 0 takes what "
-            "was measured on these as it is.",
         ),
         click.option(
             "--out",

@@ -17,7 +17,15 @@ from ..options import (
     guide_option,
     variant_option,
 )
-from .common import ShownProgress, data_options, opened, percent, tell
+from .common import (
+    OF_THE_CHOICE,
+    ShownProgress,
+    confidence_option,
+    data_options,
+    opened,
+    percent,
+    tell,
+)
 
 if TYPE_CHECKING:
     from ...calibration.data import QuestionFile
@@ -31,6 +39,7 @@ PICTURE = "keep.svg"
     "bundles", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @data_options
+@confidence_option(OF_THE_CHOICE)
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),

@@ -11,7 +11,7 @@ import click
 from ...packages import require
 from ...runtime.keep import Keeps, show_keeps
 from ..options import KeepsType, bundle_argument, format_option
-from .common import ShownProgress, data_options, opened, percent, tell
+from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 
 if TYPE_CHECKING:
     from ...calibration.measure import Measured
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 @click.command()
 @bundle_argument
 @data_options
+@confidence_option(
+    "Chance that no more is lost on other questions than 'drop at most' says; the choice goes by "
+    "what was measured on these."
+)
 @click.option(
     "--weights",
     "form_of_weights",

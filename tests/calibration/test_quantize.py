@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from vtp.calibration.asking import AskOptions
@@ -15,7 +16,7 @@ from vtp.calibration.data import read_questions
 from vtp.calibration.journal import Journal
 from vtp.calibration.progress import Progress
 from vtp.calibration.quantize import Quantized, QuantizeOptions, Quantizer
-from vtp.errors import BoundNotMet, NotCalibratable
+from vtp.errors import BoundNotMet, DataInvalid, NotCalibratable
 from vtp.export.activation_ranges import RangeEngine
 from vtp.runtime import load
 from vtp.runtime.bundle import Bundle
@@ -187,6 +188,44 @@ def test_a_bundle_that_needs_another_is_refused(
         Quantizer(
             bundle, read_questions(data_of(2)), journal, QuantizeOptions(), AskOptions(), Progress()
         )
+
+
+@pytest.mark.parametrize("form", ["int8", "int4-awq"])
+def test_a_bundle_that_was_checked_in_part(
+    form: str, made_once: Any, data_of: Callable[..., Path], tmp_path: Path, vtp: Any
+) -> None:
+    """Its graph of the first layers is cut anew, out of the quantized one."""
+    from vtp.export import ExportOptions, export_model
+    from vtp.export.presets import PRESETS
+
+    def export(out: Path) -> None:
+        options = ExportOptions(check="layers:1", targets=("ort",))
+        export_model(PRESETS["tiny"].source, out, options)
+
+    bundle = Path(made_once("tiny-checked-in-part", export))
+    out = tmp_path / "out"
+    out.mkdir()
+    quantize(bundle, data_of(6), out, form=form, max_drop=1.0)
+    record = Bundle(out).manifest.graph("check.0", "ort")
+    caches = {spec.name for spec in record.inputs if spec.name.startswith("past")}
+    assert caches == {"past_key_values.0.key", "past_key_values.0.value"}
+    operators = [
+        n.op_type for n in onnx.load(out / record.file, load_external_data=False).graph.node
+    ]
+    assert operators.count("DequantizeLinear") == {"int8": 14, "int4-awq": 7}[form]
+    assert vtp("verify", out, "--engine", "cpu").status == 0
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_line(
+    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = data_of(2)
+    (tmp_path / "broken.png").write_text("no")
+    line = json.dumps({"image": str(tmp_path / "broken.png"), "prompt": "x"})
+    data.write_text(data.read_text() + line + "\n")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataInvalid, match="line 3"):
+        quantize(tiny_bundle, data, tmp_path / "out")
 
 
 def test_awq_of_a_model_in_stages(
