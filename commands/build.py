@@ -9,7 +9,7 @@ import click
 
 from ..packages import require
 from ..runtime.keep import Keeps
-from ..runtime.manifest import LimitsRecord
+from ..runtime.variants import LimitsRecord
 from .options import KeepsType, bundle_argument
 
 

@@ -16,8 +16,9 @@ from .tables import show
 
 if TYPE_CHECKING:
     from ..runtime.bundle import Bundle
-    from ..runtime.manifest import HistoryRecord, VariantRecord
+    from ..runtime.manifest import HistoryRecord
     from ..runtime.plan import Plan
+    from ..runtime.variants import VariantRecord
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,10 +32,8 @@ from ..runtime.manifest import (
     FileRecord,
     GenerationDefaults,
     GraphRecord,
-    LanguageRecord,
     Manifest,
     ModelRecord,
-    TensorSpec,
     WeightsRecord,
 )
 from ..runtime.plan import Plan
@@ -54,6 +51,7 @@ from .model_folder import ModelFolder
 from .output import replace_folder
 from .precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
 from .recipe import Recipe, make_recipe
+from .records import file_record, graph_file, graph_record, language_record
 from .reference import sample_image
 from .sample_check import check_samples
 from .scores import score_class
@@ -217,9 +215,7 @@ class _Export:
         weights = self._write_weights()
         records = [self._write_graph(graph, target) for target, graph in graphs]
         tokenizer = self._write_tokenizer()
-        record = _language_record(
-            language, embedding, separator, self.options.dtype, self.quantized
-        )
+        record = language_record(language, embedding, separator, self.options.dtype, self.quantized)
         if layers is not None:
             records += [self._write_check_graph(target, layers) for target in self.targets]
         self.progress.step("running PyTorch on the golden sample")
@@ -235,7 +231,7 @@ class _Export:
             self.progress.fraction,
         )
         give_back()
-        files = [self._file(golden.image), self._file(golden.tensors)]
+        files = [file_record(self.folder, name) for name in (golden.image, golden.tensors)]
         manifest = Manifest(
             schema=SCHEMA,
             vtp=__version__,
@@ -312,30 +308,17 @@ class _Export:
 
     def _write_graph(self, graph: TracedGraph, target: str) -> GraphRecord:
         self.weights.place_initializers(graph.model, graph.weights)
-        ir.save(graph.model, self.folder / _graph_file(graph.name, target))
-        return self._graph_record(graph.name, target, graph.model)
-
-    def _graph_record(self, name: str, target: str, model: ir.Model) -> GraphRecord:
-        record = self._file(_graph_file(name, target))
-        return GraphRecord(
-            name=name,
-            target=target,
-            file=record.file,
-            sha256=record.sha256,
-            bytes=record.bytes,
-            opset=model.opset_imports[""],
-            inputs=_specs(model.graph.inputs),
-            outputs=_specs(model.graph.outputs),
-        )
+        ir.save(graph.model, self.folder / graph_file(graph.name, target))
+        return graph_record(self.folder, graph.name, target, graph.model)
 
     def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
-        source = _graph_file("language.0", target)
-        model = cut_graph(self.folder / source, layers, self.folder / _graph_file(CHECK, target))
-        return self._graph_record(CHECK, target, model)
+        source = graph_file("language.0", target)
+        model = cut_graph(self.folder / source, layers, self.folder / graph_file(CHECK, target))
+        return graph_record(self.folder, CHECK, target, model)
 
     def _write_tokenizer(self) -> FileRecord:
         self.opened.save_tokenizer(self.folder / "tokenizer.json")
-        return self._file("tokenizer.json")
+        return file_record(self.folder, "tokenizer.json")
 
     def _check(self, manifest: Manifest) -> Manifest:
         """Replay the golden sample on every target, and note what was measured."""
@@ -359,14 +342,6 @@ class _Export:
         with widened_copy(self.folder) as copy:
             return verify_bundle(Bundle(copy), "cpu", choice=target, verify=False)[1]
 
-    def _file(self, name: str) -> FileRecord:
-        data = (self.folder / name).read_bytes()
-        return FileRecord(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
-def _graph_file(name: str, target: str) -> str:
-    return f"{name}.onnx" if target == "onnx" else f"{name}.{target}.onnx"
-
 
 @contextmanager
 def make_as(dtype: str) -> Iterator[None]:
@@ -381,41 +356,3 @@ def make_as(dtype: str) -> Iterator[None]:
 
 def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:
     return replace(manifest, golden=replace(manifest.golden, measured=tuple(measured)))
-
-
-def _language_record(
-    language: LanguageParts,
-    embedding: str,
-    separator: str | None,
-    dtype: str,
-    weights: WeightsRecord | None,
-) -> LanguageRecord:
-    config = language.config
-    return LanguageRecord(
-        layers=len(language.layers),
-        heads=config.num_attention_heads,
-        kv_heads=language.kv_heads,
-        head_dim=language.head_dim,
-        width=config.hidden_size,
-        inner=config.intermediate_size,
-        vocab=config.vocab_size,
-        context=language.context,
-        embedding=embedding,
-        dtype=dtype,
-        position_axes=language.position_axes,
-        separator=separator,
-        weights=weights,
-    )
-
-
-def _specs(values: Any) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name=value.name,
-            dtype=value.dtype.numpy().name,
-            shape=tuple(
-                dim if isinstance(dim, int) else str(dim.value) for dim in value.shape.dims
-            ),
-        )
-        for value in values
-    )

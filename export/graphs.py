@@ -16,6 +16,7 @@ from ..runtime.manifest import WeightsRecord
 from ..runtime.plan import Drop, Stage
 from .checkpoint import Checkpoint
 from .drop import DropGraph
+from .ends import StageEnds, drop_ends
 from .families.base import Family, LanguageParts, VisionParts
 from .language import GuideStage, LanguageStage
 from .methods.base import VisionMethod
@@ -48,46 +49,6 @@ class TracedGraph:
     model: ir.Model
     weights: Mapping[str, str]
     """Initializer name -> name in the weight file."""
-
-
-class _StageEnds:
-    """What every language graph takes and gives: rows, positions and the cache of its layers."""
-
-    def __init__(
-        self,
-        parts: LanguageParts,
-        stage: Stage,
-        number: int,
-        batch: int,
-        dim: Shape,
-        target: Target,
-    ) -> None:
-        width, heads, head_dim = parts.config.hidden_size, parts.kv_heads, parts.head_dim
-        axes = (parts.position_axes,) if parts.sections else ()
-        past: Shape = (*dim, heads, "capacity", head_dim)
-        present, example = past, (batch, heads, 24, head_dim)
-        if target.appends:
-            past, present = (*dim, "past", heads, head_dim), (*dim, "tokens", heads, head_dim)
-            example = (batch, 24, heads, head_dim)
-        self.arguments: dict[str, Any] = {
-            "hidden": torch.zeros(batch, 5, width),
-            "position_ids": torch.zeros(*axes, batch, 5, dtype=torch.int64),
-        }
-        self.inputs: dict[str, Shape] = {
-            "inputs_embeds" if number == 0 else "hidden_states": (*dim, "tokens", width),
-            "position_ids": (*axes, *dim, "tokens"),
-        }
-        if not target.appends:
-            self.arguments["write_index"] = torch.zeros(batch, dtype=torch.int64)
-            self.inputs["write_index"] = dim
-        empty = torch.zeros(example, dtype=parts.dtype)
-        self.past = [(empty.clone(), empty.clone()) for _ in range(stage.layers)]
-        self.pasts: dict[str, Shape] = {}
-        self.presents: dict[str, Shape] = {}
-        for layer in range(stage.layers):
-            for kind in ("key", "value"):
-                self.pasts[f"past_key_values.{layer}.{kind}"] = past
-                self.presents[f"present.{layer}.{kind}"] = present
 
 
 class GraphMaker:
@@ -193,7 +154,7 @@ class GraphMaker:
             parts.config.vocab_size,
             parts.config.num_attention_heads,
         )
-        ends = _StageEnds(parts, stage, number, 2, ("batch",), target)
+        ends = StageEnds(parts, stage, number, 2, ("batch",), target)
         outputs: dict[str, Shape] = (
             {"logits": ("batch", vocab)}
             if stage.stop == len(parts.layers)
@@ -217,7 +178,7 @@ class GraphMaker:
             "logits": ("answers", parts.config.vocab_size),
             "received": ("columns",),
         }
-        ends = _StageEnds(parts, stage, 0, 1, (1,), target)
+        ends = StageEnds(parts, stage, 0, 1, (1,), target)
         return self._stage("language.0", module, parts, ends, extra, outputs, target, True)
 
     def _stage(
@@ -225,7 +186,7 @@ class GraphMaker:
         name: str,
         module: LanguageStage,
         parts: LanguageParts,
-        ends: _StageEnds,
+        ends: StageEnds,
         extra: Mapping[str, tuple[Any, Shape]],
         outputs: dict[str, Shape],
         target: Target,
@@ -252,53 +213,7 @@ class GraphMaker:
         """The graph before language graph ``number``."""
         name = f"drop.{number}"
         module = DropGraph(parts, drop, target.appends)
-        config, tokens, candidates = parts.config, 11, 6
-        width, heads = config.hidden_size, config.num_attention_heads
-        fixed: dict[str, tuple[Any, Shape]] = {
-            "hidden_states": (torch.zeros(1, tokens, width), (1, "tokens", width)),
-            "image_rows": (torch.arange(candidates)[None] + 2, ("groups", "candidates")),
-            "text_rows": (torch.arange(3), ("texts",)),
-            "keep": (torch.tensor([2]), (1,)),
-        }
-        if drop.recycle is None:
-            # Two groups: one would be taken for a constant.
-            rows = torch.arange(2 * candidates).reshape(2, -1) % tokens
-            fixed["image_rows"] = (rows, ("groups", "candidates"))
-        else:
-            fixed["image_rows"] = (fixed["image_rows"][0], (1, "candidates"))
-            fixed["recycled"] = (torch.tensor([3]), (1,))
-            fixed["merged"] = (torch.tensor([2]), (1,))
-        groups = fixed["image_rows"][0].shape[0]
-        size = (1, heads, tokens, parts.head_dim)
-        axes = (parts.position_axes,) if parts.sections else ()
-        keys: tuple[Any, Shape] = (
-            torch.zeros(1, parts.kv_heads, 24, parts.head_dim, dtype=parts.dtype),
-            (1, parts.kv_heads, "capacity", parts.head_dim),
-        )
-        if target.appends:
-            keys = (
-                torch.zeros(1, 24, parts.kv_heads, parts.head_dim, dtype=parts.dtype),
-                (1, "past", parts.kv_heads, parts.head_dim),
-            )
-        optional: dict[str, tuple[Any, Shape]] = {
-            "position_ids": (
-                torch.arange(tokens).expand(*axes, 1, -1),
-                (*axes, 1, "tokens"),
-            ),
-            "write_index": (torch.zeros(1, dtype=torch.int64), (1,)),
-            "key_cache": keys,
-            "query": (torch.zeros(1, heads, 1, parts.head_dim), (1, heads, 1, parts.head_dim)),
-            "queries": (torch.zeros(size), (1, heads, "tokens", parts.head_dim)),
-            "rater_rows": (torch.arange(5), ("raters",)),
-            "rater_weights": (torch.ones(5), ("raters",)),
-            "given_scores": (torch.zeros(groups, candidates), fixed["image_rows"][1]),
-        }
-        ends = {**fixed, **{key: optional[key] for key in module.score.inputs}}
-        outputs: dict[str, Shape] = {
-            "hidden_states_out": (1, "left", width),
-            "kept": (fixed["image_rows"][1][0], "keep"),
-            "scores": fixed["image_rows"][1],
-        }
+        ends, outputs = drop_ends(parts, drop, module.score.inputs, target)
         model = trace(
             module,
             {key: value for key, (value, _) in ends.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ..runtime.manifest import CHECK, FILE_NAME, FileRecord, GraphRecord, Produc
 from ..runtime.tensorfile import TensorFile
 from ..runtime.verify import ROUNDING_TOLERANCE, verify_bundle
 from .cut import cut_graph
+from .records import graph_file, graph_record
 from .shard import read_header
 from .weights import WeightFile
 
@@ -77,9 +77,9 @@ def write_quantized(
     for record in manifest.graphs:
         if record.name == CHECK:
             assert layers is not None
-            first = manifest.graph("language.0", record.target)
-            model = cut_graph(folder / first.file, layers, folder / record.file)
-            records.append(_record(record, model, folder))
+            first, part = (graph_file(name, record.target) for name in ("language.0", CHECK))
+            model = cut_graph(folder / first, layers, folder / part)
+            records.append(graph_record(folder, CHECK, record.target, model))
     for file in manifest.files:
         shutil.copyfile(bundle.file(file.file), folder / file.file)
     made = replace(
@@ -155,15 +155,5 @@ def _write(
     folder: Path,
 ) -> GraphRecord:
     weights.place_initializers(model, names)
-    ir.save(model, folder / record.file)
-    return _record(record, model, folder)
-
-
-def _record(record: GraphRecord, model: ir.Model, folder: Path) -> GraphRecord:
-    data = (folder / record.file).read_bytes()
-    return replace(
-        record,
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-        opset=model.opset_imports[""],
-    )
+    ir.save(model, folder / graph_file(record.name, record.target))
+    return graph_record(folder, record.name, record.target, model)

@@ -20,9 +20,10 @@ from ..errors import (
     ManifestInvalid,
     UnsafePath,
 )
-from .manifest import FILE_NAME, EngineRecord, FileRecord, GraphRecord, Manifest
+from .manifest import FILE_NAME, FileRecord, GraphRecord, Manifest
 from .onnx_external import external_locations
 from .tensorfile import TensorFile
+from .variants import EngineRecord
 
 TOKENIZER = "tokenizer.json"
 _MAX_MANIFEST = 16 * 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ManifestInvalid, VariantMissing
 from .bundle import Bundle
 from .keep import show_keeps
-from .manifest import LimitsRecord, VariantRecord
+from .variants import LimitsRecord, VariantRecord
 
 
 class Source(ABC):

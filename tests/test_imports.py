@@ -137,6 +137,27 @@ def test_help_and_list_do_not_import_the_heavy_packages(
         assert found.stderr.strip() == "set()", arguments
 
 
+def test_calibration_needs_no_torch(python_environment: dict[str, str]) -> None:
+    names = [
+        ".".join(("vtp", *Path(file).with_suffix("").parts))
+        for file in FILES
+        if file.startswith("calibration/")
+    ]
+    assert "vtp.calibration.quantize" in names
+    script = (
+        f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=python_environment,
+    ).stdout
+    assert out.strip() == "set()"
+
+
 @pytest.mark.parametrize("file", [f for f in FILES if Path(f).parts[0] in MAY_IMPORT])
 def test_arrows_point_downward(file: str) -> None:
     folder = Path(file).parts[0]

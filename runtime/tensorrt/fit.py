@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ...errors import VariantMismatch
 from ...trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ..bundle import Bundle
-from ..manifest import VariantRecord
 from ..sources import rebuild_command
+from ..variants import VariantRecord
 from .flavours import FLAVOURS
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from ...errors import BeyondLimits, OptionInvalid
 from ..keep import Keeps
-from ..manifest import LimitsRecord, Manifest
+from ..manifest import Manifest
 from ..plan import Drop, Extent, Plan
 from ..preprocessing import Preprocessor
+from ..variants import LimitsRecord
 
 ANSWER_TOKENS = 512
 """Room for text, in prompt and answer together, that a build leaves where it is not told."""

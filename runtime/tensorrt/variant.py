@@ -25,9 +25,10 @@ from ...trt_plugins.launch import check_capabilities
 from ...trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ..bundle import Bundle, sha256_of
 from ..keep import Keeps
-from ..manifest import EngineRecord, GraphRecord, Manifest, VariantRecord
+from ..manifest import GraphRecord, Manifest
 from ..strict import read, write
 from ..system_files import available_memory
+from ..variants import EngineRecord, VariantRecord
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
 from .job import BuildJob, BuildReport, Shapes

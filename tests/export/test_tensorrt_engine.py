@@ -19,9 +19,9 @@ from vtp.errors import BeyondLimits, ContextTooLong, EngineUnavailable
 from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle import Bundle
 from vtp.runtime.engines import tensorrt as adapter
-from vtp.runtime.manifest import EngineRecord, VariantRecord
 from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
 from vtp.runtime.tensorrt.limits import Asked, capacities, make_limits, ranges
+from vtp.runtime.variants import EngineRecord, VariantRecord
 from vtp.runtime.verify import replay, verify_bundle
 
 from ..runtime import stand_in_tensorrt as stand_in

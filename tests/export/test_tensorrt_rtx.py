@@ -15,9 +15,9 @@ import pytest
 
 from vtp.export.methods import METHODS
 from vtp.runtime.bundle import Bundle
-from vtp.runtime.manifest import VariantRecord
 from vtp.runtime.tensorrt import variant as building
 from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
+from vtp.runtime.variants import VariantRecord
 
 from .test_decoder_methods import CASES as DECODER_CASES
 from .test_vision_methods import CASES as VISION_CASES

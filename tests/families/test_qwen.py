@@ -14,11 +14,11 @@ from vtp.errors import BeyondLimits, OptionInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle import Bundle
 from vtp.runtime.keep import keep_count
-from vtp.runtime.manifest import LimitsRecord
 from vtp.runtime.plan import Extent
 from vtp.runtime.tensorrt import variant as building
 from vtp.runtime.tensorrt.limits import check_request, ranges
 from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
+from vtp.runtime.variants import LimitsRecord
 
 from .conftest import Loaded, load_all, picture
 from .qwen_library import QwenLibrary
