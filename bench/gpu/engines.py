@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,14 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
     need_device()
     folder = bundle_for(work, bundle)
     notes = build_all(folder)
+    return {"rows": on_each(folder, notes, times), "notes": notes}
+
+
+def on_each(
+    folder: Path, notes: list[str], measure: Callable[[Pipeline, str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Rows that ``measure`` makes of the bundle on every engine, told its name; failures and what
+    is missing go to notes."""
     rows: list[dict[str, Any]] = []
     for name in ENGINES:
         reason = engine_class(name).missing()
@@ -33,12 +42,10 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
             continue
         for choice in choices(name, folder, notes):
             try:
-                pipeline = load(folder, name, target=choice)
-                worst = max(d.max_abs for d in replay(pipeline))
-                rows += _times(pipeline, f"{name} ({choice})", worst)
+                rows += measure(load(folder, name, target=choice), f"{name} ({choice})")
             except VtpError as error:
                 notes.append(f"{name} ({choice}): {error}")
-    return {"rows": rows, "notes": notes}
+    return rows
 
 
 def choices(name: str, folder: Path, notes: list[str]) -> list[str]:
@@ -88,7 +95,9 @@ def build_all(folder: Path) -> list[str]:
     return notes
 
 
-def _times(pipeline: Pipeline, name: str, worst: float) -> list[dict[str, Any]]:
+def times(pipeline: Pipeline, name: str) -> list[dict[str, Any]]:
+    """One row a keep: the golden sample, how far it is off and how long it takes."""
+    worst = max(deviation.max_abs for deviation in replay(pipeline))
     golden = pipeline.bundle.manifest.golden
     image = load_image(pipeline.bundle.file(golden.image))
     rows = []

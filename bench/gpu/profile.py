@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import VtpError
-from ...runtime.engines import ENGINES, engine_class
-from ...runtime.pipeline import load
+from ...runtime.pipeline import Pipeline
 from ...runtime.profile import document, make_workload, profile
-from .engines import build_all, bundle_for, choices
+from .engines import build_all, bundle_for, on_each
 from .skip import need_device
 
 TOLERANCE = 0.03
@@ -21,32 +19,25 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
     need_device()
     folder = bundle_for(work, bundle)
     notes = build_all(folder)
-    rows: list[dict[str, Any]] = []
-    for name in ENGINES:
-        reason = engine_class(name).missing()
-        if reason is not None:
-            notes.append(f"{name}: {reason}")
-            continue
-        for choice in choices(name, folder, notes):
-            try:
-                rows.append(_row(folder, name, choice, notes))
-            except VtpError as error:
-                notes.append(f"{name} ({choice}): {error}")
-    return {"rows": rows, "notes": notes}
+
+    def measure(pipeline: Pipeline, name: str) -> list[dict[str, Any]]:
+        return [row(pipeline, name, notes)]
+
+    return {"rows": on_each(folder, notes, measure), "notes": notes}
 
 
-def _row(folder: Path, name: str, choice: str, notes: list[str]) -> dict[str, Any]:
-    pipeline = load(folder, name, target=choice)
+def row(pipeline: Pipeline, name: str, notes: list[str]) -> dict[str, Any]:
+    """What a profile of one engine shows; ceiling, sensors and what is absent go to notes."""
     found = document(profile(pipeline, make_workload(pipeline, new_tokens=16)))
     whole = found["keeps"][0]
     latency = whole["metrics"]["request_latency"]["p50"]
     missed = abs(whole["phase_sum_ms"] / latency - 1)
     selection = whole["selection_in_vision_ms"]
-    notes.append(f"{name} ({choice}): {'; '.join(found['ceiling']['sentences'])}")
-    notes += [f"{name} ({choice}): {row}" for row in found["sensors"]]
-    notes += [f"{name} ({choice}), absent: {what}: {why}" for what, why in found["absent"].items()]
+    notes.append(f"{name}: {'; '.join(found['ceiling']['sentences'])}")
+    notes += [f"{name}: {sensor}" for sensor in found["sensors"]]
+    notes += [f"{name}, absent: {what}: {why}" for what, why in found["absent"].items()]
     return {
-        "engine": f"{name} ({choice})",
+        "engine": name,
         "clock": found["workload"]["phase_clock"],
         "phases miss the whole by": f"{missed:.2%}",
         "adds up": "yes" if missed <= TOLERANCE else "NO",
