@@ -49,7 +49,7 @@ demo: $(VENV)/demo.stamp
 	    random=$(OUT)/tiny-random uniform=$(OUT)/tiny-uniform
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""Calibration on the user's own data: how many tokens to keep, where to drop, when to exit early.
+"""Calibration on the user's own data: tokens to keep, where to drop, when to exit, fewer bits.
 
-Needs the runtime only; where a model has to be exported first, the ``export`` extra.
+Keep and exit need the runtime only, fewer bits ONNX too, and a schedule of a model that has to be
+exported first the ``export`` extra.
 """

@@ -181,8 +181,7 @@ def sigmoid_counts(plan: Plan, average: float, steepness: float) -> tuple[int, .
     offset such that a layer reads at most ``average`` tokens in the mean, as near as can be.
 
     The form is the paper's, a sigmoid over the layers; its formula was not at hand, so the letters
-    are ours. A steepness of 0 is the uniform
-    schedule, a large one a single drop to almost nothing.
+    are ours. A steepness of 0 is the uniform schedule, a large one a single drop to almost nothing.
 
     Raises:
         AverageOutOfReach: the layers before the first drop alone read more.
