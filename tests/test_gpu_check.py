@@ -72,7 +72,10 @@ def test_engines_that_are_here_are_timed_and_others_noted(
     assert {note.partition(":")[0] for note in notes} >= {"tensorrt", "tensorrt-rtx", "cuda"}
 
 
-def test_a_profile_adds_up(no_device: str, tiny_bundle: Path) -> None:
+def test_a_profile_adds_up(
+    no_device: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "_ROUNDS", 3)
     notes: list[str] = []
     rows = engines.on_each(
         tiny_bundle, notes, lambda pipeline, name: [profile.row(pipeline, name, notes)]

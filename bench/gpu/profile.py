@@ -10,6 +10,7 @@ from ...runtime.profile import document, make_workload, profile
 from .engines import build_all, bundle_for, on_each
 from .skip import need_device
 
+_ROUNDS = 10
 TOLERANCE = 0.03
 """By which the phases may miss the whole request."""
 
@@ -28,7 +29,7 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
 
 def row(pipeline: Pipeline, name: str, notes: list[str]) -> dict[str, Any]:
     """What a profile of one engine shows; ceiling, sensors and what is absent go to notes."""
-    found = document(profile(pipeline, make_workload(pipeline, new_tokens=16)))
+    found = document(profile(pipeline, make_workload(pipeline, new_tokens=16), repeat=_ROUNDS))
     whole = found["keeps"][0]
     latency = whole["metrics"]["request_latency"]["p50"]
     missed = abs(whole["phase_sum_ms"] / latency - 1)

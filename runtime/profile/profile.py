@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -75,16 +76,17 @@ def profile(
     loaded = host_bytes()
     log = SensorLog(sensors_for(device) if sensors is None else sensors)
     measurement = Measurement(pipeline, workload)
-    series = measurement.first_answers(progress)
-    for number in range(1, warmup):
-        progress(f"warm-up {number + 1} of {warmup}")
-        measurement.round(number)
-    log.read()
-    for number in range(repeat):
-        progress(f"round {number + 1} of {repeat}")
-        for label, request in measurement.round(number).items():
-            series[label].requests.append(request)
+    with _frozen():
+        series = measurement.first_answers(progress)
+        for number in range(1, warmup):
+            progress(f"warm-up {number + 1} of {warmup}")
+            measurement.round(number)
         log.read()
+        for number in range(repeat):
+            progress(f"round {number + 1} of {repeat}")
+            for label, request in measurement.round(number).items():
+                series[label].requests.append(request)
+            log.read()
     memory = {
         "host_loaded_bytes": loaded,
         "host_peak_bytes": peak_host_bytes(),
@@ -117,6 +119,18 @@ def profile(
             "python": platform.python_version(),
         },
     )
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Within, a garbage collection passes over what is there already: in a program with much in
+    memory it would take longer than a request."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _energy(
