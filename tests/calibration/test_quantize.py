@@ -35,6 +35,17 @@ def int8(made_once: Any, tiny_bundle: Path, questions: Path) -> Path:
     return Path(made_once("tiny-int8", make))
 
 
+@pytest.fixture(scope="session")
+def tiny_float16(made_once: Any) -> Path:
+    """``tiny`` in float16, the form that a device would get."""
+    from vtp.export import ExportOptions, export_model
+
+    def export(out: Path) -> None:
+        export_model("tiny", out, ExportOptions(keep=0.1, dtype="float16"))
+
+    return Path(made_once("tiny-float16", export))
+
+
 def quantize(bundle: Path, questions: Path, folder: Path, **options: Any) -> Quantized:
     opened = Bundle(bundle)
     wished = QuantizeOptions(keep=opened.manifest.plan.keeps(None), threads=1, **options)
@@ -78,19 +89,29 @@ def test_verify_and_inspect_take_it(int8: Path, vtp: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["int8", "fp8", "int4-awq"])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [("int8", "float32"), ("int8", "float16"), ("fp8", "float32"), ("int4-awq", "float32")],
+)
 def test_tensorrt_rtx_builds_it(
-    form: str, int8: Path, tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
+    form: str,
+    dtype: str,
+    int8: Path,
+    tiny_bundle: Path,
+    tiny_float16: Path,
+    data_of: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
     from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
 
     bundle = tmp_path / "bundle"
-    if form == "int8":
+    if (form, dtype) == ("int8", "float32"):
         shutil.copytree(int8, bundle)
     else:
         bundle.mkdir()
-        done = quantize(tiny_bundle, data_of(12), bundle, form=form)
+        plain = tiny_bundle if dtype == "float32" else tiny_float16
+        done = quantize(plain, data_of(12), bundle, form=form)
         assert done.chosen.measured.drop <= 0.01
     options = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
     variant = build_variant(bundle, options)
@@ -108,22 +129,24 @@ def test_fp8_is_refused_by_the_engine_cpu(
     assert "fp8" in run.err
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_part_that_suffers_stays_as_it_is(
+    dtype: str,
     tiny_bundle: Path,
+    tiny_float16: Path,
     data_of: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ranges that cut off what one layer of the decoder needs."""
+    bundle = tiny_bundle if dtype == "float32" else tiny_float16
     plain = RangeEngine.ranges
 
     def spoilt(engine: RangeEngine) -> dict[str, Any]:
         found = plain(engine)
         for name, ranges in found.items():
             if name.startswith("language"):
-                import onnx
-
-                graph = onnx.load(str(tiny_bundle / name), load_external_data=False).graph
+                graph = onnx.load(bundle / name, load_external_data=False).graph
                 for node in graph.node:
                     if node.op_type == "MatMul" and "layers.2." in node.input[1]:
                         seen = ranges[node.input[0]]
@@ -132,7 +155,7 @@ def test_the_part_that_suffers_stays_as_it_is(
 
     monkeypatch.setattr(RangeEngine, "ranges", spoilt)
     (tmp_path / "out").mkdir()
-    done = quantize(tiny_bundle, data_of(20), tmp_path / "out")
+    done = quantize(bundle, data_of(20), tmp_path / "out")
     assert done.trials[0].measured.drop > 0.01
     assert next(iter(done.sensitivity)) == "language.0 layer 2"
     assert done.chosen.left == ("language.0 layer 2",)
@@ -140,6 +163,12 @@ def test_the_part_that_suffers_stays_as_it_is(
     manifest = Bundle(tmp_path / "out").manifest
     assert manifest.products is not None
     assert manifest.products.left == ("language.0 layer 2",)
+    graph = onnx.load(tmp_path / "out" / "language.0.ort.onnx", load_external_data=False).graph
+    kind = onnx.TensorProto.DataType.Value({"float32": "FLOAT", "float16": "FLOAT16"}[dtype])
+    weights = {value.name: value.data_type for value in graph.initializer}
+    products = [node.input[1] for node in graph.node if node.op_type == "MatMul"]
+    assert {weights.get(name) for name in products if "layers.2." in name} == {kind}
+    assert not any(weights.get(name) == kind for name in products if "layers.1." in name)
 
 
 def test_a_bound_out_of_reach_tells_the_best(
