@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,7 +140,7 @@ def _in_process(
 
 
 class StartCommand(Protocol):
-    """Starts ``python -m vtp`` in a process of its own."""
+    """Starts a command in a process of its own."""
 
     def __call__(
         self, *arguments: str | Path, env: dict[str, str] | None = None
@@ -151,13 +152,13 @@ def _default_interrupt() -> None:
 
 
 @pytest.fixture
-def start_vtp() -> Iterator[StartCommand]:
-    """``python -m vtp`` in a process of its own, which ends with the test."""
+def start_python() -> Iterator[StartCommand]:
+    """This Python in a process of its own, which ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vtp", *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -173,6 +174,12 @@ def start_vtp() -> Iterator[StartCommand]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start_vtp(start_python: StartCommand) -> StartCommand:
+    """``python -m vtp`` in a process of its own, which ends with the test."""
+    return partial(start_python, "-m", "vtp")
 
 
 @pytest.fixture

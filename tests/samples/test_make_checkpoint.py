@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -127,9 +124,9 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 
 
-def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vtp.samples.make_checkpoint", "llava", "--size", "1.1b"]
-    running = subprocess.Popen([*command, "--out", str(tmp_path / "m")], env=dict(os.environ))
+def test_interrupted_it_leaves_nothing(tmp_path: Path, start_python: Any) -> None:
+    command = ["-m", "vtp.samples.make_checkpoint", "llava", "--size", "1.1b"]
+    running = start_python(*command, "--out", tmp_path / "m")
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".m.*/*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
