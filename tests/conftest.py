@@ -209,6 +209,28 @@ def python_environment() -> dict[str, str]:
     return child_environment()
 
 
+class RunScript(Protocol):
+    """Runs lines of Python in a process of their own, and fails where they do."""
+
+    def __call__(self, script: str) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def run_script(python_environment: dict[str, str]) -> RunScript:
+    """Lines of Python in a fresh process that finds the package being tested."""
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=python_environment,
+        )
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     """Folders that all test processes share: the first that asks makes it, the others wait."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,42 +84,28 @@ def test_the_files_are_found() -> None:
     )
 
 
-def test_importing_the_runtime_brings_few_packages(python_environment: dict[str, str]) -> None:
+def test_importing_the_runtime_brings_few_packages(run_script: Any) -> None:
     script = (
         "import sys, json; before = set(sys.modules); import vtp.runtime\n"
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(json.dumps(sorted(names - sys.stdlib_module_names)))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=python_environment,
-    ).stdout
+    out = run_script(script).stdout
     found = {name for name in json.loads(out) if not name.startswith("_")}
     assert found <= ALLOWED, found - ALLOWED
     assert {"vtp", "numpy", "PIL", "tokenizers"} <= found
 
 
-def test_importing_vtp_brings_nothing(python_environment: dict[str, str]) -> None:
+def test_importing_vtp_brings_nothing(run_script: Any) -> None:
     script = (
         "import sys, vtp, vtp.cli, vtp.errors\n"
         "print('numpy' in sys.modules, 'click' in sys.modules)"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=python_environment,
-    ).stdout
+    out = run_script(script).stdout
     assert out.split() == ["False", "False"]
 
 
-def test_help_and_list_do_not_import_the_heavy_packages(
-    python_environment: dict[str, str],
-) -> None:
+def test_help_and_list_do_not_import_the_heavy_packages(run_script: Any) -> None:
     for arguments in (["--help"], ["export", "--help"], ["list", "engines"], ["list", "presets"]):
         script = (
             "import sys; sys.argv[1:] = " + repr(arguments) + "\n"
@@ -127,17 +113,11 @@ def test_help_and_list_do_not_import_the_heavy_packages(
             "try: vtp.cli.main()\nexcept SystemExit: pass\n"
             "print({'torch', 'transformers', 'onnx'} & set(sys.modules), file=sys.stderr)"
         )
-        found = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=python_environment,
-        )
+        found = run_script(script)
         assert found.stderr.strip() == "set()", arguments
 
 
-def test_calibration_needs_no_torch(python_environment: dict[str, str]) -> None:
+def test_calibration_needs_no_torch(run_script: Any) -> None:
     names = [
         ".".join(("vtp", *Path(file).with_suffix("").parts))
         for file in FILES
@@ -148,13 +128,7 @@ def test_calibration_needs_no_torch(python_environment: dict[str, str]) -> None:
         f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=python_environment,
-    ).stdout
+    out = run_script(script).stdout
     assert out.strip() == "set()"
 
 

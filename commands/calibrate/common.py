@@ -21,7 +21,10 @@ JOURNAL = "journal.jsonl"
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-def confidence_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def confidence_option(
+    what: str = "Chance that the choice holds on other questions of the same kind; 0 takes what "
+    "was measured on these as it is.",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--confidence``; ``what`` says what it is the chance of."""
     return click.option(
         "--confidence",
@@ -31,12 +34,6 @@ def confidence_option(what: str) -> Callable[[Callable[..., Any]], Callable[...,
         metavar="C",
         help=what,
     )
-
-
-OF_THE_CHOICE = (
-    "Chance that the choice holds on other questions of the same kind; 0 takes what was measured "
-    "on these as it is."
-)
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import bundle_argument, engine_options, format_option
-from .common import (
-    OF_THE_CHOICE,
-    ShownProgress,
-    confidence_option,
-    data_options,
-    opened,
-    percent,
-    tell,
-)
+from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 
 if TYPE_CHECKING:
     from ...calibration.early_exit import Answers, Threshold
@@ -35,7 +27,7 @@ _SHOWN = 8
     help="Bundle of the smaller model ('--method guide').",
 )
 @data_options
-@confidence_option(OF_THE_CHOICE)
+@confidence_option()
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),

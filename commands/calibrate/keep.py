@@ -17,15 +17,7 @@ from ..options import (
     guide_option,
     variant_option,
 )
-from .common import (
-    OF_THE_CHOICE,
-    ShownProgress,
-    confidence_option,
-    data_options,
-    opened,
-    percent,
-    tell,
-)
+from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 
 if TYPE_CHECKING:
     from ...calibration.data import QuestionFile
@@ -39,7 +31,7 @@ PICTURE = "keep.svg"
     "bundles", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @data_options
-@confidence_option(OF_THE_CHOICE)
+@confidence_option()
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),

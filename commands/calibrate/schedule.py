@@ -11,15 +11,7 @@ import click
 from ...packages import require
 from ...runtime.keep import Keep, keep_ratio
 from ..options import KeepType, engine_options, format_option
-from .common import (
-    OF_THE_CHOICE,
-    ShownProgress,
-    confidence_option,
-    data_options,
-    opened,
-    percent,
-    tell,
-)
+from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 
 if TYPE_CHECKING:
     from ...calibration.schedule import Schedule
@@ -31,7 +23,7 @@ WORK = "bundle"
 @click.command()
 @click.argument("model")
 @data_options
-@confidence_option(OF_THE_CHOICE)
+@confidence_option()
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +173,7 @@ def test_large_frames_are_refused_before_they_are_decoded(mp4: Path) -> None:
         read_frames(big, FOUR)
 
 
-def test_without_pyav_the_extra_is_named(mp4: Path, python_environment: dict[str, str]) -> None:
+def test_without_pyav_the_extra_is_named(mp4: Path, run_script: Any) -> None:
     script = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'av' else find(name, *a)\n"
@@ -185,13 +183,7 @@ def test_without_pyav_the_extra_is_named(mp4: Path, python_environment: dict[str
         f"try: read_frames({str(mp4)!r}, Sampling(count=1))\n"
         "except MissingPackage as error: print(error)\n"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=python_environment,
-    ).stdout
+    out = run_script(script).stdout
     assert out.strip() == (
         "reading a video file needs the package 'av', which is not installed: "
         "pip install 'vtp-toolkit[video]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vtp.runtime.profile import Profile, trace
+import vtp
+from vtp.runtime.profile import Profile, make_workload, profile, trace
 from vtp.runtime.profile.groups import GROUPS, group_of
 from vtp.runtime.profile.rows import sections
 
@@ -39,6 +41,20 @@ def test_every_request_lies_end_to_end(profiled: Profile) -> None:
             assert sum(before) == pytest.approx(request.ttft_ms)
             # End tokens do not end it: the sample model answers in fewer.
             assert len(request.gaps_ms) == NEW_TOKENS - 1
+
+
+def test_what_was_in_memory_before_is_not_collected_anew(tiny_bundle: Path) -> None:
+    """In a program with much in it a collection before each request takes longer than those."""
+    frozen: dict[str, int] = {}
+    pipeline = vtp.load(tiny_bundle, "cpu", threads=1, verify=False)
+    workload = make_workload(pipeline, keeps=["1.0"], new_tokens=2)
+
+    def look(step: str) -> None:
+        frozen[step] = gc.get_freeze_count()
+
+    profile(pipeline, workload, repeat=1, warmup=1, operators=False, progress=look)
+    assert frozen["round 1 of 1"] > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_metrics_follow_from_the_requests(profiled: Profile, found: dict[str, Any]) -> None:
