@@ -1,8 +1,8 @@
 """The graphs of the published models, from their configuration alone: no weight is there.
 
 Towers and widths are whole. Layers of a decoder are all alike, so that two of them stand for all,
-and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes, and 32 GB.
-TensorRT-RTX parses the graphs, which needs no card.
+and one size for its family; VTP_FULL_DEPTH=1 takes every layer of more sizes. TensorRT-RTX parses
+the graphs, which needs no card.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MODELS = [
     ("llava_next", "mistral-7b"),
     ("video_llava", "7b"),
     ("llava_onevision", "7b"),
-    ("internvl", "2b"),
+    ("internvl", "26b"),
     ("qwen2_vl", "7b"),
     ("qwen2_5_vl", "7b"),
 ]
 if FULL:
-    MODELS += [("llava", "13b"), ("internvl", "26b"), ("qwen2_vl", "2b"), ("qwen2_5_vl", "3b")]
+    MODELS += [("llava", "13b"), ("internvl", "2b"), ("qwen2_vl", "2b"), ("qwen2_5_vl", "3b")]
 
 
 def config_of(family: str, size: str) -> Any:
