@@ -131,6 +131,13 @@ _PACKAGES = (
     help="What is compared with PyTorch at the end: full; layers:N (the vision graph and the first "
     "N language layers); or auto: full where memory holds the model, else layers:1.",
 )
+@click.option(
+    "--context",
+    type=int,
+    metavar="N",
+    help="Most tokens of prompt and answer together.  [default: those of config.json, as far "
+    "as they can be had]",
+)
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def export(
@@ -152,6 +159,7 @@ def export(
     targets: tuple[str, ...],
     layout: str | None,
     check: str,
+    context: int | None,
     revision: str | None,
     force: bool,
 ) -> None:
@@ -220,6 +228,7 @@ def export(
         targets=targets or None,
         layout=layout,
         check=check,
+        context=context,
         revision=revision,
         force=force,
     )
@@ -289,6 +298,9 @@ class _progress:  # noqa: N801 - a context manager in the manner of contextlib
                     print(text, file=sys.stderr, flush=True)
                 self.end()
                 self.task = display.add_task(text, total=None)
+
+            def note(self, text: str) -> None:
+                display.console.print(f"note: {text}", style="yellow", highlight=False)
 
             def fraction(self, done: int, total: int) -> None:
                 if self.task is not None:

@@ -10,7 +10,12 @@
     ├── ModelError
     │   ├── ModelNotFound           (FileNotFoundError)
     │   ├── ModelFileMissing        (FileNotFoundError)
+    │   ├── LfsPointer              (ValueError)
+    │   ├── AdapterFolder           (ValueError)
+    │   ├── OriginalLayout          (ValueError)
+    │   ├── QuantizedModel          (ValueError)
     │   ├── ModelNotSupported       (ValueError)
+    │   ├── TokenMissing            (ValueError)
     │   ├── UnsafeWeights           (ValueError)
     │   └── WeightsMismatch         (ValueError)
     ├── ExportError
@@ -23,6 +28,7 @@
     │   ├── PlanInvalid             (ValueError)
     │   ├── OutputExists            (FileExistsError)
     │   ├── GraphNotLowered         (RuntimeError)
+    │   ├── MixedTypes              (TypeError)
     │   ├── DiskFull                (OSError)
     │   ├── WeightsNotCopied        (ArithmeticError)
     │   ├── NotQuantizable          (ValueError)
@@ -121,6 +127,7 @@ from .export import (
     LayerOutOfRange,
     MethodsDoNotCombine,
     MethodUnknown,
+    MixedTypes,
     NotQuantizable,
     OutputExists,
     ParameterInvalid,
@@ -147,10 +154,15 @@ from .media import (
     VideoUnreadable,
 )
 from .model import (
+    AdapterFolder,
+    LfsPointer,
     ModelError,
     ModelFileMissing,
     ModelNotFound,
     ModelNotSupported,
+    OriginalLayout,
+    QuantizedModel,
+    TokenMissing,
     UnsafeWeights,
     WeightsMismatch,
 )
@@ -163,6 +175,7 @@ from .prompt import (
 )
 
 __all__ = [
+    "AdapterFolder",
     "AverageOutOfReach",
     "BeyondLimits",
     "BoundNotMet",
@@ -197,12 +210,14 @@ __all__ = [
     "KeepOutOfRange",
     "KernelUnavailable",
     "LayerOutOfRange",
+    "LfsPointer",
     "ManifestInvalid",
     "ManifestTooNew",
     "ManifestTooOld",
     "MethodUnknown",
     "MethodsDoNotCombine",
     "MissingPackage",
+    "MixedTypes",
     "ModelError",
     "ModelFileMissing",
     "ModelNotFound",
@@ -210,17 +225,20 @@ __all__ = [
     "NotCalibratable",
     "NotQuantizable",
     "OptionInvalid",
+    "OriginalLayout",
     "OutputExists",
     "ParameterInvalid",
     "ParityFailed",
     "PlanInvalid",
     "PromptError",
+    "QuantizedModel",
     "RunFailed",
     "SamplingInvalid",
     "ScoreNotAvailable",
     "ScoreUnknown",
     "TargetLacksType",
     "TargetMissing",
+    "TokenMissing",
     "UnsafePath",
     "UnsafeWeights",
     "VariantMismatch",

@@ -46,7 +46,7 @@ class ManifestTooOld(BundleError, ValueError):
 
     def __init__(self, found: object, supported: int) -> None:
         super().__init__(
-            f"manifest.json has schema version {found}, this vtp reads {supported}: "
+            f"manifest.json has schema version {found}, this vtp reads {supported} and newer: "
             "export the model again"
         )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .base import VtpError, listed
+from .base import VtpError, first, listed
 
 
 class ExportError(VtpError):
@@ -105,6 +105,17 @@ class GraphNotLowered(ExportError, RuntimeError):
         super().__init__(
             f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
             "torch traces the model differently: use the versions in constraints.txt"
+        )
+
+
+class MixedTypes(ExportError, TypeError):
+    """A model whose weights are of several types, of which no graph can be made."""
+
+    def __init__(self, dtype: str, others: Mapping[str, str]) -> None:
+        named = first([f"{name} ({found})" for name, found in others.items()])
+        super().__init__(
+            f"the model is to be made in {dtype}, but its code makes tensors of another type: "
+            f"{named}; try another --dtype, or the versions in constraints.txt"
         )
 
 

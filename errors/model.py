@@ -40,11 +40,67 @@ class ModelFileMissing(ModelError, FileNotFoundError):
         return str(self.args[0])
 
 
+class LfsPointer(ModelError, ValueError):
+    """A file that git left as the pointer that stands for it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(
+            f"{name} in model folder {str(folder)!r} is a Git LFS pointer of a few lines, not the "
+            "file itself: run 'git lfs pull' in the folder, or download the model anew"
+        )
+
+
+class AdapterFolder(ModelError, ValueError):
+    """A folder that holds an adapter (LoRA) and not the model that it changes."""
+
+    def __init__(self, folder: Path, kind: str, base: str) -> None:
+        super().__init__(
+            f"model folder {str(folder)!r} holds an adapter ({kind}) of {base}, not a model: merge "
+            "it into that model first (peft: PeftModel.from_pretrained(model, folder)"
+            ".merge_and_unload().save_pretrained(merged), and save the processor beside it), then "
+            "export the merged folder"
+        )
+
+
+class OriginalLayout(ModelError, ValueError):
+    """A model in the form of its authors' own code, which a converted repository has in the form
+    of transformers."""
+
+    def __init__(self, what: str, converted: str) -> None:
+        super().__init__(
+            f"this is {what} in the form of its authors' own code, which is never run; the same "
+            f"model in the form of transformers is {converted}: export that"
+        )
+
+
+class QuantizedModel(ModelError, ValueError):
+    """Weights that somebody has quantized already."""
+
+    def __init__(self, how: str, base: str = "") -> None:
+        super().__init__(
+            f"the model's weights are quantized already ({how}), and only float weights can be "
+            f"exported: give the model that they were made from{base}, and quantize it with "
+            "--weights int4 or int8"
+        )
+
+
 class ModelNotSupported(ModelError, ValueError):
     """The model's family, or something within the family, cannot be exported."""
 
     def __init__(self, what: str, supported: Iterable[str]) -> None:
         super().__init__(f"{what} is not supported; supported: {', '.join(supported)}")
+
+
+class TokenMissing(ModelError, ValueError):
+    """A tokenizer that does not know the token that stands for an image or a video."""
+
+    def __init__(self, folder: Path, kind: str, number: int, size: int) -> None:
+        super().__init__(
+            f"the tokenizer in {str(folder)!r} has no {kind} token: config.json says that it is id "
+            f"{number}, and the tokenizer, of {size} tokens, has none there that it writes for its "
+            "text; take the tokenizer files of the model's repository, or add the token to the "
+            "tokenizer at that id and save it"
+        )
 
 
 class UnsafeWeights(ModelError, ValueError):

@@ -15,6 +15,17 @@ _REST = 10**9
 """Libraries, activations and caches."""
 _AUTO = 1
 """Layers that are run where not all fit."""
+_LAYERS = re.compile(r"layers:(\d{1,6})")
+
+
+def check_form(wanted: str) -> None:
+    """Refuse what is no value of ``check``, whatever the model.
+
+    Raises:
+        OptionInvalid: as ``checked_layers``.
+    """
+    if wanted not in ("full", "auto") and not _LAYERS.fullmatch(wanted):
+        raise OptionInvalid("check", wanted, "full, auto or layers:N")
 
 
 def checked_layers(wanted: str, plan: Plan, parameters: int) -> int | None:
@@ -35,7 +46,7 @@ def checked_layers(wanted: str, plan: Plan, parameters: int) -> int | None:
         needed = _BYTES_PER_PARAMETER * parameters + _REST
         free = available_memory()
         return None if free is None or needed <= free or most < 1 else min(_AUTO, most)
-    found = re.fullmatch(r"layers:(\d{1,6})", wanted)
+    found = _LAYERS.fullmatch(wanted)
     if found is None or not 1 <= int(found[1]) <= most:
         layers = f"layers:N with N in 1..{most} (before the first drop)" if most else ""
         raise OptionInvalid("check", wanted, " or ".join(filter(None, ("full", "auto", layers))))

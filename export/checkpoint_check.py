@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,30 +36,60 @@ def check_checkpoint(
     Raises:
         WeightsMismatch: naming the first tensors that are missing, unknown or of another shape.
     """
+    wrong = [
+        f"{name} is {found}, config.json asks for {asked}"
+        for name, asked in _asked(family, model)
+        if name in checkpoint and (found := checkpoint.shape(name)) != asked
+    ]
+    missing, extra = _missing_and_extra(checkpoint, family, model, *parts)
+    if missing or extra or wrong:
+        raise WeightsMismatch(checkpoint.folder, missing, extra, wrong)
+
+
+def check_index(
+    folder: Path,
+    keys: Iterable[str],
+    family: Family,
+    model: Any,
+    *parts: VisionParts | LanguageParts,
+) -> None:
+    """As ``check_checkpoint``, by the names of the tensors alone, before the weights are there.
+
+    Raises:
+        WeightsMismatch: naming the first tensors that are missing or unknown.
+    """
+    names = {family.canonical_name(key) for key in keys}
+    missing, extra = _missing_and_extra(names, family, model, *parts)
+    if missing or extra:
+        raise WeightsMismatch(folder, missing, extra, [])
+
+
+def _asked(family: Family, model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for key, tensor in model.named_parameters(remove_duplicate=False):
+        yield family.canonical_name(key), tuple(tensor.shape)
+
+
+def _missing_and_extra(
+    found: Collection[str], family: Family, model: Any, *parts: VisionParts | LanguageParts
+) -> tuple[list[str], list[str]]:
     needed = {id(tensor) for tensor in needed_tensors(family, model, *parts)}
     names: dict[int, list[str]] = {}
-    wrong: list[str] = []
     for key, tensor in model.named_parameters(remove_duplicate=False):
-        name = family.canonical_name(key)
-        names.setdefault(id(tensor), []).append(name)
-        if name in checkpoint and checkpoint.shape(name) != tuple(tensor.shape):
-            found, asked = checkpoint.shape(name), tuple(tensor.shape)
-            wrong.append(f"{name} is {found}, config.json asks for {asked}")
+        names.setdefault(id(tensor), []).append(family.canonical_name(key))
     missing = [
         aliases[0]
         for tensor, aliases in names.items()
-        if tensor in needed and not any(alias in checkpoint for alias in aliases)
+        if tensor in needed and not any(alias in found for alias in aliases)
     ]
     known = {name for aliases in names.values() for name in aliases}
     known |= {family.canonical_name(key) for key, _ in model.named_buffers()}
     ignored = [re.compile(p) for p in getattr(model, "_keys_to_ignore_on_load_unexpected", 0) or ()]
     extra = [
         name
-        for name in checkpoint
+        for name in found
         if name not in known and not any(p.search(name) for p in (_HARMLESS, *ignored))
     ]
-    if missing or extra or wrong:
-        raise WeightsMismatch(checkpoint.folder, missing, extra, wrong)
+    return missing, sorted(extra)
 
 
 def needed_tensors(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import __version__
@@ -30,20 +28,17 @@ from ..runtime.manifest import (
     SCHEMA,
     Deviation,
     FileRecord,
-    GenerationDefaults,
     GraphRecord,
     Manifest,
     ModelRecord,
     WeightsRecord,
 )
-from ..runtime.plan import Plan
 from ..runtime.verify import verify_bundle
-from .attention import use_traced_attention
-from .check_depth import checked_layers
-from .checkpoint import Checkpoint
-from .checkpoint_check import check_checkpoint, check_room, needed_tensors
+from .check_depth import check_form, checked_layers
+from .checkpoint import Checkpoint, index_keys
+from .checkpoint_check import check_checkpoint, check_index, check_room
 from .cut import cut_graph
-from .families.base import LanguageParts, VisionParts
+from .cut_model import CutModel, cut_model
 from .golden import make_golden
 from .graphs import GraphMaker, TracedGraph
 from .memory import give_back
@@ -52,10 +47,9 @@ from .output import replace_folder
 from .precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
 from .recipe import Recipe, make_recipe
 from .records import file_record, graph_file, graph_record, language_record
-from .reference import sample_image
 from .sample_check import check_samples
 from .scores import score_class
-from .source import find_model
+from .source import ModelSource, find_model
 from .staged_reference import emitted
 from .targets import make_target
 from .weights import WeightFile
@@ -70,6 +64,9 @@ class Progress:
 
     def fraction(self, done: int, total: int) -> None:
         """Part of the step that is done."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, and that stops nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +105,8 @@ class ExportOptions:
     check: str = "auto"
     """What is compared with PyTorch at the end: ``full``, ``layers:N`` (the vision graph and the
     first N language layers), or ``auto``: full where memory holds the model."""
+    context: int | None = None
+    """Positions that the graphs know; None takes those of the model."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     force: bool = False
@@ -131,6 +130,7 @@ def export_model(
     progress = progress or Progress()
     recipe = make_recipe(options.method, options.parameters, options.stages, options.positions)
     _check_keeps(options)
+    check_form(options.check)
     targets = chosen_targets(options.targets, options.dtype)
     quantized = quantized_weights(options.weights, options.block, options.symmetric, targets)
     options = replace(options, targets=targets)
@@ -138,8 +138,7 @@ def export_model(
         progress.step("reading the model")
         source = find_model(model, options.revision)
         opened = ModelFolder(source.folder, options.layout)
-        origin = ModelRecord(id=source.id, revision=source.revision, family=opened.family.name)
-        return _Export(opened, origin, recipe, options, quantized, folder, progress).run()
+        return _Export(opened, source, recipe, options, quantized, folder, progress).run()
 
 
 def _check_keeps(options: ExportOptions) -> None:
@@ -157,7 +156,7 @@ class _Export:
     def __init__(
         self,
         opened: ModelFolder,
-        model: ModelRecord,
+        source: ModelSource,
         recipe: Recipe,
         options: ExportOptions,
         quantized: WeightsRecord | None,
@@ -165,48 +164,41 @@ class _Export:
         progress: Progress,
     ) -> None:
         self.opened = opened
-        self.model = model
+        self.source = source
         self.recipe = recipe
         self.options = options
         self.targets = options.targets or ()
         self.quantized = quantized
-        self.generation = GenerationDefaults(**opened.generation())
+        self.generation = opened.generation()
         self.folder = folder
         self.progress = progress
-        self.checkpoint = Checkpoint(opened.folder, opened.family.canonical_name)
         self.weights = WeightFile(options.dtype)
 
     def run(self) -> Manifest:
-        family, config = self.opened.family, self.opened.config
-        with FakeTensorMode():
-            with make_as(self.options.dtype):
-                model = family.make(config).eval()
-            use_traced_attention(model)
-            vision, language = family.vision(model), family.language(model)
-            of_video = family.video(model) if self.opened.prompt.video else None
-            if vision.free_size:
-                vision = replace(vision, grid=self.opened.preprocessing(sample_image()).grid)
-            self.recipe = self.recipe.for_tower(vision.has_cls)
-            if of_video is not None and self.recipe.vision is not None:
-                self.recipe.vision.check(of_video)
-            plan = self.recipe.plan(
-                vision,
-                len(language.layers),
-                self.options.keep,
-                self.options.average,
-                family.positions,
+        options, family = self.options, self.opened.family
+        for note in self.opened.notes:
+            self.progress.note(note)
+        with FakeTensorMode() as fake:
+            cut = cut_model(
+                self.opened,
+                self.recipe,
+                dtype=options.dtype,
+                keep=options.keep,
+                average=options.average,
+                context=options.context,
             )
-            parts = [part for part in (vision, of_video, language) if part is not None]
-            check_checkpoint(self.checkpoint, family, model, *parts)
-            needed = {id(t): t.numel() for t in needed_tensors(family, model, *parts)}
-            parameters = sum(needed.values())
-            layers = checked_layers(self.options.check, plan, parameters)
-            maker = GraphMaker(family, model, self.checkpoint, self.weights, self.quantized)
+            layers = self._checked_early(cut)
+        if self.source.hub is not None:
+            self.progress.step("downloading the weights")
+        self.source.fetch_weights()
+        self.checkpoint = Checkpoint(self.opened.folder, family.canonical_name)
+        with fake:
+            check_checkpoint(self.checkpoint, family, cut.model, *cut.parts)
+            maker = GraphMaker(family, cut.model, self.checkpoint, self.weights, self.quantized)
             graphs = [
-                (name, graph)
-                for name in self.targets
-                for graph in self._trace(maker, (vision, of_video), language, plan, name)
+                (name, graph) for name in self.targets for graph in self._trace(maker, cut, name)
             ]
+        plan, language = cut.plan, cut.language
         embedding = family.embedding_name()
         separator = family.separator_name()
         for name in (embedding, separator):
@@ -222,7 +214,7 @@ class _Export:
         golden = make_golden(
             self.opened,
             self.checkpoint,
-            self.recipe,
+            cut.recipe,
             plan,
             record,
             layers,
@@ -235,7 +227,7 @@ class _Export:
         manifest = Manifest(
             schema=SCHEMA,
             vtp=__version__,
-            model=self.model,
+            model=ModelRecord(id=self.source.id, revision=self.source.revision, family=family.name),
             plan=plan,
             graphs=tuple(records),
             weights=weights,
@@ -248,14 +240,23 @@ class _Export:
         )
         return self._check(manifest)
 
-    def _trace(
-        self,
-        maker: GraphMaker,
-        towers: tuple[VisionParts, VisionParts | None],
-        language: LanguageParts,
-        plan: Plan,
-        target_name: str,
-    ) -> Iterator[TracedGraph]:
+    def _checked_early(self, cut: CutModel) -> int | None:
+        """Refuse what cannot be, before weights are fetched; layers that will be checked."""
+        keys = index_keys(self.opened.folder)
+        if keys is not None:
+            check_index(self.opened.folder, keys, cut.family, cut.model, *cut.parts)
+        if self.quantized is not None:
+            cut.check_blocks(self.quantized)
+        context, told = cut.language.context, cut.language.config.max_position_embeddings
+        if self.options.context is None and context < told:
+            self.progress.note(
+                f"prompt and answer may have {context} tokens, not the {told} of config.json: "
+                "beyond them the decoder's attention or its positions change with the length"
+            )
+        return checked_layers(self.options.check, cut.plan, cut.parameters)
+
+    def _trace(self, maker: GraphMaker, cut: CutModel, target_name: str) -> Iterator[TracedGraph]:
+        language, plan = cut.language, cut.plan
         target = make_target(target_name)
 
         def traced(name: str, graph: Callable[[], TracedGraph]) -> TracedGraph:
@@ -263,12 +264,12 @@ class _Export:
             return graph()
 
         width = language.config.hidden_size
-        for name, parts in zip(("vision", "video"), towers, strict=True):
+        for name, parts in (("vision", cut.vision), ("video", cut.video)):
             if parts is not None:
-                looks = partial(maker.vision, parts, self.recipe.vision, width, target, name)
+                looks = partial(maker.vision, parts, cut.recipe.vision, width, target, name)
                 yield traced(name, looks)
         if self.opened.family.shrinks(self.opened.preprocessing):
-            yield traced("shrink", lambda: maker.shrink(towers[0], width, target))
+            yield traced("shrink", lambda: maker.shrink(cut.vision, width, target))
         if plan.guide is not None:
             yield traced("language.0", lambda: maker.guide(language, target))
             return
@@ -341,17 +342,6 @@ class _Export:
             return verify_bundle(Bundle(self.folder), "cpu", choice=target, verify=False)[1]
         with widened_copy(self.folder) as copy:
             return verify_bundle(Bundle(copy), "cpu", choice=target, verify=False)[1]
-
-
-@contextmanager
-def make_as(dtype: str) -> Iterator[None]:
-    """Within, modules are made with parameters of this type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _with_measured(manifest: Manifest, measured: list[Any]) -> Manifest:

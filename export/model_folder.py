@@ -8,13 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFileMissing, ModelNotSupported, OptionInvalid
+from ..errors import (
+    LfsPointer,
+    ModelFileMissing,
+    ModelNotSupported,
+    OptionInvalid,
+    TokenMissing,
+)
+from ..runtime.manifest import GenerationDefaults
 from ..runtime.prompt import PromptLayout, VideoLayout
 from .families import make_family
 from .families.base import ProcessorFiles
+from .generation import generation_defaults, ignored_settings
+from .lfs import refuse_pointer
+from .originals import check_original
 from .prompt_layout import prompt_layout, video_open
-
-_MAX_NEW_TOKENS = 128
+from .quantized_source import check_quantized
 
 
 class ModelFolder:
@@ -22,7 +31,9 @@ class ModelFolder:
 
     Raises:
         ModelNotSupported: a family, or something in it, that cannot be exported.
-        ModelFileMissing: a file is missing or cannot be read.
+        ModelFileMissing, LfsPointer: a file is missing or cannot be read.
+        OriginalLayout, QuantizedModel: a form of the model that cannot be exported.
+        TokenMissing: the tokenizer does not know the image token.
     """
 
     def __init__(self, folder: Path, layout: str | None = None) -> None:
@@ -32,7 +43,11 @@ class ModelFolder:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.folder = folder
-        self.family = make_family(str(self._json("config.json").get("model_type")))
+        described = self._json("config.json")
+        check_original(described)
+        check_quantized(described)
+        check_quantized(self._json("hf_quant_config.json", optional=True))
+        self.family = make_family(str(described.get("model_type")))
         self.config = self._load(AutoConfig, "config.json")
         self.family.check(self.config)
         if not (folder / "tokenizer.json").is_file():
@@ -41,6 +56,7 @@ class ModelFolder:
                 "tokenizer.json",
                 "save the tokenizer with transformers (AutoTokenizer...save_pretrained) first",
             )
+        refuse_pointer(folder / "tokenizer.json")
         self._tokenizer = self._load(AutoTokenizer, "tokenizer.json")
         if layout is not None and layout not in self.family.layouts:
             accepted = " or ".join(self.family.layouts)
@@ -58,28 +74,29 @@ class ModelFolder:
         """Write the tokenizer as transformers sets it up, as one tokenizer.json."""
         self._tokenizer.backend_tokenizer.save(str(path))
 
-    def generation(self) -> dict[str, Any]:
-        """The fields of ``GenerationDefaults``."""
-        found = self._json("generation_config.json", optional=True)
-        eos = found.get("eos_token_id", self.config.text_config.eos_token_id)
-        eos = self._tokenizer.eos_token_id if eos is None else eos
-        ids = eos if isinstance(eos, list) else [eos]
-        if not ids or not all(type(token) is int for token in ids):
-            raise ModelNotSupported(f"eos_token_id {eos!r}", ["a token id, or a list of them"])
-        sample = bool(found.get("do_sample", False))
-        return {
-            "max_new_tokens": int(found.get("max_new_tokens") or _MAX_NEW_TOKENS),
-            "temperature": float(found.get("temperature", 1.0)) if sample else 0.0,
-            "top_p": float(found.get("top_p") or 1.0) if sample else 1.0,
-            "eos": tuple(ids),
-        }
+    def generation(self) -> GenerationDefaults:
+        """What generation does when it is not told."""
+        return generation_defaults(
+            self._json("generation_config.json", optional=True),
+            self.config.text_config.eos_token_id,
+            self._tokenizer.eos_token_id,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What the folder holds and the bundle will not do."""
+        found = []
+        ignored = ignored_settings(self._json("generation_config.json", optional=True))
+        if ignored:
+            found.append(f"of generation_config.json {', '.join(ignored)} will not be done")
+        if (self.folder / "adapter_config.json").is_file():
+            found.append("the adapter beside the model is not applied: merge it first if it should")
+        return found
 
     def _prompt(self) -> PromptLayout:
         template = self._chat_template()
         image_id = int(self.config.image_token_id)
-        if not 0 <= image_id < len(self._tokenizer):
-            raise ModelNotSupported(f"image token id {image_id}", ["an id of the tokenizer"])
-        image_token = self._tokenizer.convert_ids_to_tokens(image_id)
+        image_token = self._token(image_id, "image")
 
         def render(messages: list[dict[str, Any]]) -> str:
             try:
@@ -100,6 +117,15 @@ class ModelFolder:
             image_text=None if text == image_token else text,
             video=self._video(render, text),
         )
+
+    def _token(self, number: int, kind: str) -> str:
+        """Text of a token that stands for an image or a video."""
+        known = 0 <= number < len(self._tokenizer)
+        token = self._tokenizer.convert_ids_to_tokens(number) if known else None
+        ids = self._tokenizer.encode(token, add_special_tokens=False) if token else ()
+        if token is None or number not in ids:
+            raise TokenMissing(self.folder, kind, number, len(self._tokenizer))
+        return str(token)
 
     def _video(
         self, render: Callable[[list[dict[str, Any]]], str], image_text: str
@@ -142,9 +168,12 @@ class ModelFolder:
                 return {}
             raise ModelFileMissing(self.folder, name)
         try:
+            refuse_pointer(path)
             data = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(data, dict):
                 raise ValueError("not an object")
+        except LfsPointer:
+            raise
         except ValueError as error:
             raise ModelFileMissing(self.folder, f"readable {name}", str(error)) from error
         return data

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelFileMissing
+from ..errors import LfsPointer, ModelFileMissing
+from .lfs import refuse_pointer
 
 NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types that weights may have -> numpy's names."""
@@ -62,8 +63,10 @@ def read_header(path: Path) -> list[TensorPlace]:
 
     Raises:
         ModelFileMissing: no safetensors file, or not all of it is there.
+        LfsPointer: git left a pointer in its place.
     """
     try:
+        refuse_pointer(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -72,6 +75,8 @@ def read_header(path: Path) -> list[TensorPlace]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         places = [_place(path, key, entry, 8 + length) for key, entry in header.items()]
+    except LfsPointer:
+        raise
     except (
         OSError,
         struct.error,

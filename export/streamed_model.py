@@ -14,6 +14,7 @@ from .checkpoint import Checkpoint
 from .dtypes import numpy_type
 from .families.base import Family
 from .shard import NUMPY_NAMES
+from .typed_model import make_model
 
 _LARGE = 2**20
 """Elements of a tensor that is not worth keeping."""
@@ -43,7 +44,7 @@ def first_layers(
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
-    model = family.make(config).eval().requires_grad_(False)
+    model = make_model(family, config, "float32").requires_grad_(False)
     model.set_attn_implementation("eager")
     parts = family.language(model)
     names = {id(module): name for name, module in model.named_modules()}

@@ -45,11 +45,16 @@ class TowerRun(TowerView):
         """Run the tower; the attention of every layer passes through ``attend``."""
         parts = self._parts
         hidden, arguments = parts.embed(pixel_values, inputs)
-        masks = parts.masks(inputs)
+        masks, joined = parts.masks(inputs), {0: hidden}
         with attention_by(self):
-            for self._mask, layer in zip(masks, parts.layers, strict=True):
+            layers = zip(masks, parts.layers, strict=True)
+            for number, (self._mask, layer) in enumerate(layers, start=1):
                 hidden = layer(hidden, **arguments)
+                if number in parts.joined:
+                    joined[number] = hidden
         hidden = parts.behind(hidden)
+        if parts.joined:
+            hidden = torch.cat([joined[number] for number in parts.joined], dim=-1)
         self._hidden, self._prompt = hidden, prompt
         features = hidden[:, self._first :]
         self.features = features if parts.merge is None else parts.merge.features(features)

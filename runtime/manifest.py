@@ -12,7 +12,9 @@ from .prompt import PromptLayout
 from .strict import read, write
 from .variants import VariantRecord
 
-SCHEMA = 4
+SCHEMA = 5
+OLDEST = 4
+"""Oldest schema that is read: what came since has a value that means what was before."""
 FILE_NAME = "manifest.json"
 CHECK = "check.0"
 """Name of the graph of the first language layers that a large model is checked on."""
@@ -168,6 +170,10 @@ class GenerationDefaults:
     top_p: float
     eos: tuple[int, ...]
     """Token ids that end an answer."""
+    top_k: int | None = None
+    """Most probable tokens that are drawn from; None: all."""
+    repetition_penalty: float = 1.0
+    """How much less likely a token gets that the prompt or the answer holds; 1 changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,9 +355,9 @@ class Manifest:
             raise ManifestInvalid("schema", f"a version number is needed, not {schema!r}")
         if schema > SCHEMA:
             raise ManifestTooNew(schema, SCHEMA)
-        if schema < SCHEMA:
-            raise ManifestTooOld(schema, SCHEMA)
-        return read(cls, data, "manifest")
+        if schema < OLDEST:
+            raise ManifestTooOld(schema, OLDEST)
+        return read(cls, data | {"schema": SCHEMA}, "manifest")
 
 
 def _no_constant(name: str) -> None:

@@ -198,7 +198,9 @@ def test_an_unsupported_decoder_is_named(
     [
         ("vision_feature_layer", 99, "vision_feature_layer 99"),
         ("vision_feature_layer", [-2, -5], "vision_feature_layer"),
-        ("vision_feature_select_strategy", "full", "'full'"),
+        ("vision_feature_layer", 0, "vision_feature_layer 0"),
+        ("vision_feature_layer", [], "vision_feature_layer"),
+        ("vision_feature_select_strategy", "half", "config.json"),
         ("image_token_index", 10**6, "image token"),
         ("vision_config", "large", "config.json"),
         ("text_config", 3, "config.json"),
@@ -264,7 +266,7 @@ def test_weights_of_another_shape_than_the_configuration(
 
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/hostname", "gone.safetensors"])
 def test_shards_that_are_missing_or_elsewhere(vtp: Any, out: Path, model: Path, shard: str) -> None:
-    shutil.copy(model / "model.safetensors", model.parent / "outside.safetensors")
+    (model / "model.safetensors").rename(model.parent / "outside.safetensors")
     index = {"weight_map": {"language_model.lm_head.weight": shard}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     assert Path(shard).name in vtp("export", model, "--out", out).error()

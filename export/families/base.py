@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ...runtime.preprocessing import Medium, Preprocessor
+from ..rotary import rotary_tables
 
 Shape = tuple[str | int, ...]
 """A text is a symbolic dimension."""
@@ -50,6 +51,9 @@ class VisionParts:
     """Height and width in pixels; None where the tower takes images of any size."""
     norm: nn.Module | None = None
     """Behind the last layer, where the features are taken from behind it."""
+    joined: tuple[int, ...] = ()
+    """Hidden states that make the features side by side, 0 before the layers; none: what comes out
+    of the last layer."""
     merge: TokenMerge | None = None
     """None: every patch is a token."""
     keeps_cls: bool = False
@@ -162,7 +166,7 @@ class LanguageParts:
     rotary: type[nn.Module]
     """The rotary embedding class, made anew on real memory for its tables."""
     context: int
-    """Most positions the model knows."""
+    """Positions that the graphs know, see ``rotary.context_of``."""
     sections: tuple[int, ...] = ()
     """Of each half of a head, how many angles in turn follow the number of each axis (M-RoPE)."""
 
@@ -192,23 +196,8 @@ class LanguageParts:
         return RotaryLookup(self.rotary_tables(), self.dtype, self.sections)
 
     def rotary_tables(self) -> dict[str, np.ndarray]:
-        """``rotary_cos`` and ``rotary_sin``, ``(context, head_dim / 2)`` float32."""
-        return _rotary_tables(self.rotary, self.config, self.context)
-
-
-def _rotary_tables(rotary: type[nn.Module], config: Any, context: int) -> dict[str, np.ndarray]:
-    from torch._subclasses.fake_tensor import unset_fake_temporarily
-
-    with unset_fake_temporarily(), torch.no_grad():
-        module = rotary(config=config)
-        # M-RoPE broadcasts them over its axes: where all are equal, its tables are the plain ones.
-        positions = torch.arange(context)[None]
-        cos, sin = module(torch.zeros(1, dtype=torch.float32), positions)
-        half = cos.shape[-1] // 2
-        return {
-            "rotary_cos": cos[0, :, :half].numpy().copy(),
-            "rotary_sin": sin[0, :, :half].numpy().copy(),
-        }
+        """As ``rotary.rotary_tables``."""
+        return rotary_tables(self.rotary, self.config, self.context)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,11 @@ class InternVl(Llava):
 
     def check(self, config: Any) -> None:
         super().check(config)
+        if not isinstance(config.vision_feature_layer, int):
+            raise ModelNotSupported(
+                f"vision_feature_layer {config.vision_feature_layer} of an internvl",
+                ["one layer, as in transformers"],
+            )
         step = 1 / config.downsample_ratio
         side = config.vision_config.image_size[0] // config.vision_config.patch_size[0]
         square = len(set(config.vision_config.image_size)) == 1
@@ -74,7 +79,7 @@ class InternVl(Llava):
     def vision(self, model: Any) -> VisionParts:
         config, tower = model.config, model.model.vision_tower
         vision = config.vision_config
-        run = self._layers_run(config)
+        (run,) = self._states(config)
         side = vision.image_size[0] // vision.patch_size[0]
         tokens = self._side(config)
         return VisionParts(

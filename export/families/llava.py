@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.fixed import ImagePreprocessor
+from ..rotary import context_of
 from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
 
 _DECODERS = ("llama", "mistral", "qwen2")
-_ROTARY = ("default", "linear", "llama3")
+_SELECTED = {"default": "all patches, without [CLS]", "full": "all that the tower gives"}
+"""Values of ``vision_feature_select_strategy``."""
 
 
 class _ClipEmbeddings(nn.Module):
@@ -53,30 +56,25 @@ class Llava(Family):
             )
         if text.model_type not in _DECODERS:
             raise ModelNotSupported(f"a {self.name} with decoder {text.model_type!r}", _DECODERS)
-        if not isinstance(config.vision_feature_layer, int):
-            raise ModelNotSupported(
-                f"vision_feature_layer {config.vision_feature_layer!r}", ["one layer index"]
-            )
-        selects = self.towers[vision.model_type]
-        if config.vision_feature_select_strategy != selects:
+        selects = (self.towers[vision.model_type], *self._also_selects(vision.model_type))
+        if config.vision_feature_select_strategy not in selects:
             raise ModelNotSupported(
                 f"vision_feature_select_strategy {config.vision_feature_select_strategy!r} of a "
-                f"{vision.model_type}",
-                [f"{selects} (all patches, without [CLS])"],
+                f"{self.name} with {vision.model_type}",
+                [f"{name} ({_SELECTED[name]})" for name in selects],
             )
-        self._layers_run(config)
-        rope = getattr(text, "rope_parameters", None) or {}
-        if rope.get("rope_type", "default") not in _ROTARY:
-            raise ModelNotSupported(f"rope_type {rope.get('rope_type')!r}", _ROTARY)
-        if "sliding_attention" in (getattr(text, "layer_types", None) or []) or (
-            getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
-        ):
-            raise ModelNotSupported("a decoder with sliding-window attention", ["full attention"])
+        self._states(config)
+        context_of(text)
+
+    def _also_selects(self, tower: str) -> tuple[str, ...]:
+        """Strategies besides that of ``towers``."""
+        return ("full",) if tower == "clip_vision_model" else ()
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
         made = ImagePreprocessor.from_hf_config(files.image, (side, side))
+        made = replace(made, image_cls=self._keeps_cls(config))
         if (made.height, made.width) != (vision.image_size,) * 2:
             raise ModelNotSupported(
                 f"an image processor that makes {made.height} x {made.width} pixels",
@@ -101,10 +99,12 @@ class Llava(Family):
         config = model.config
         side = config.vision_config.image_size // config.vision_config.patch_size
         has_cls = config.vision_config.model_type == "clip_vision_model"
-        layers = tower.encoder.layers[: self._layers_run(config)]
+        states = self._states(config)
         return VisionParts(
             embeddings=_ClipEmbeddings(tower) if has_cls else tower.embeddings,
-            layers=layers,
+            layers=tower.encoder.layers[: max(states)],
+            joined=states if len(states) > 1 else (),
+            keeps_cls=self._keeps_cls(config),
             projector=model.model.multi_modal_projector,
             has_cls=has_cls,
             grid=(side, side),
@@ -119,7 +119,7 @@ class Llava(Family):
             head=model.lm_head,
             config=model.config.text_config,
             rotary=type(decoder.rotary_emb),
-            context=model.config.text_config.max_position_embeddings,
+            context=context_of(model.config.text_config),
         )
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
@@ -141,14 +141,19 @@ class Llava(Family):
     def embedding_name(self) -> str:
         return "language_model.embed_tokens.weight"
 
-    def _layers_run(self, config: Any) -> int:
-        """Encoder layers up to the feature layer; hidden state 0 is the embeddings."""
-        depth = config.vision_config.num_hidden_layers
-        layer = config.vision_feature_layer
-        run: int = layer if layer >= 0 else depth + 1 + layer
-        if not 1 <= run <= depth:
+    def _keeps_cls(self, config: Any) -> bool:
+        """Whether the decoder reads an image's [CLS] too."""
+        clip = config.vision_config.model_type == "clip_vision_model"
+        return clip and config.vision_feature_select_strategy == "full"
+
+    def _states(self, config: Any) -> tuple[int, ...]:
+        """Hidden states that make the features; number 0 is the embeddings, before any layer."""
+        depth, asked = config.vision_config.num_hidden_layers, config.vision_feature_layer
+        layers = [asked] if isinstance(asked, int) else asked
+        states = tuple(layer if layer >= 0 else depth + 1 + layer for layer in layers)
+        if not states or not all(0 <= state <= depth for state in states) or not any(states):
             raise ModelNotSupported(
-                f"vision_feature_layer {layer} of a tower with {depth} layers",
-                [f"1..{depth} or -{depth}..-1"],
+                f"vision_feature_layer {asked} of a tower with {depth} layers",
+                [f"1..{depth} or -{depth}..-1, or a list of them"],
             )
-        return run
+        return states

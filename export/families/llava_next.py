@@ -57,6 +57,10 @@ class LlavaNext(Llava):
             features = features[own]
         return features
 
+    def _also_selects(self, tower: str) -> tuple[str, ...]:
+        # [CLS] has no place in a mosaic of tiles; the library cannot lay it out either.
+        return ()
+
     def separator(self, model: Any) -> torch.Tensor | None:
         row: torch.Tensor = model.model.image_newline
         return row

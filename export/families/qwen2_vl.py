@@ -14,6 +14,7 @@ from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.patches import PatchPreprocessor
 from ..patch_tower import GroupProjector, PatchGroups, PatchProjection, PatchTower
+from ..rotary import context_of
 from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
 
 _TYPICAL = (16, 16)
@@ -34,15 +35,12 @@ class Qwen2VL(Family):
     def check(self, config: Any) -> None:
         text = config.text_config
         rope = text.rope_parameters
-        if rope.get("rope_type", "default") != "default":
-            raise ModelNotSupported(f"rope_type {rope.get('rope_type')!r}", ["default"])
         if 2 * sum(rope.get("mrope_section", ())) != text.hidden_size // text.num_attention_heads:
             raise ModelNotSupported(
                 f"mrope_section {rope.get('mrope_section')!r}",
                 ["sections that add up to half the size of a head"],
             )
-        if "sliding_attention" in text.layer_types:
-            raise ModelNotSupported("a decoder with sliding-window attention", ["full attention"])
+        context_of(text)
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         return PatchPreprocessor.from_hf_config(files.image, model=files.model, video=files.video)
@@ -81,7 +79,7 @@ class Qwen2VL(Family):
             head=model.lm_head,
             config=text,
             rotary=type(decoder.rotary_emb),
-            context=text.max_position_embeddings,
+            context=context_of(text),
             sections=tuple(text.rope_parameters["mrope_section"]),
         )
 

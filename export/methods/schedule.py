@@ -26,6 +26,10 @@ class FreeSchedule(DecoderMethod):
     stages: tuple[str, ...] = ()
     """``LAYER:KEEP:SCORE`` each, such as ``2:0.5:attention``."""
 
+    def __post_init__(self) -> None:
+        for text in self.stages:
+            self._drop(text)
+
     def drops(self, depth: int) -> tuple[Drop, ...]:
         found = [self._drop(text) for text in self.stages]
         self.check_layers([drop.layer for drop in found], depth)

@@ -74,6 +74,8 @@ class ImagePreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
     video_cls: bool = False
     """The tokens of a frame have the tower's [CLS] before them, and are one more than the grid."""
+    image_cls: bool = False
+    """So have those of an image."""
 
     def __post_init__(self) -> None:
         checks.check_manifest(vars(self), _rules(vars(self)))
@@ -89,7 +91,8 @@ class ImagePreprocessor:
         if not isinstance(data, Mapping):
             raise ManifestInvalid(where, f"{data!r} is no table of settings")
         names = {field.name for field in fields(cls)}
-        for problem, keys in (("misses", names - set(data)), ("does not know", set(data) - names)):
+        needed = names - {"image_cls"}  # bundles of schema 4 do not have it
+        for problem, keys in (("misses", needed - set(data)), ("does not know", set(data) - names)):
             if keys:
                 raise ManifestInvalid(where, f"it {problem} {', '.join(sorted(map(str, keys)))}")
         values: dict[str, Any] = {
@@ -141,7 +144,8 @@ class ImagePreprocessor:
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``; every image is one tile, however many the prompt has."""
-        return tile_after_tile(self.pixels([image]), self.grid, [self.view_box(*image.size)])
+        box = self.view_box(*image.size)
+        return tile_after_tile(self.pixels([image]), self.grid, [box], extra=int(self.image_cls))
 
     def video(self, frames: Sequence[Image.Image], fps: float | None = None) -> Medium:
         """See ``Preprocessor``; every frame is one tile."""
@@ -160,7 +164,7 @@ class ImagePreprocessor:
     def largest(self, tokens: int, frames: int = 0) -> Largest:
         """See ``Preprocessor``."""
         if not frames:
-            return Largest(1, tokens)
+            return Largest(1, tokens + int(self.image_cls), int(self.image_cls))
         led = frames * int(self.video_cls)
         return Largest(frames, frames * tokens + led, led)
 
@@ -259,4 +263,5 @@ def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
         checks.GRID,
         checks.SAMPLING,
         ("video_cls", lambda value: isinstance(value, bool), "true or false"),
+        ("image_cls", lambda value: isinstance(value, bool), "true or false"),
     )

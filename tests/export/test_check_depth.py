@@ -207,7 +207,9 @@ def test_a_check_that_is_none(
 ) -> None:
     message = vtp("export", llava("deep"), "--check", given, "--out", tmp_path / "x").error()
     assert repr(given) in message
-    assert "N in 1..5" in message
+    assert "layers:N" in message
+    if given == "layers:6":
+        assert "N in 1..5" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from vtp.export.families import make_family
 from vtp.export.graphs import GraphMaker
 from vtp.export.recipe import make_recipe
 from vtp.export.targets import make_target
+from vtp.export.typed_model import make_model
 from vtp.export.weights import WeightFile
 
 
@@ -27,11 +28,7 @@ def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
     """
     family = make_family(config.model_type)
     with FakeTensorMode():
-        torch.set_default_dtype(torch.float16)
-        try:
-            model: Any = family.make(config).eval()
-        finally:
-            torch.set_default_dtype(torch.float32)
+        model: Any = make_model(family, config, "float16")
         use_traced_attention(model)
         vision, language = family.vision(model), family.language(model)
         _write_holes(folder / "model.safetensors", model)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vtp.errors import BundleError, ManifestInvalid, ManifestTooNew, ManifestTooOld
 from vtp.runtime.manifest import (
+    OLDEST,
     SCHEMA,
     Deviation,
     FileRecord,
@@ -228,6 +229,7 @@ VALID: dict[str, Any] = {
             "most": 768,
         },
         "video_cls": False,
+        "image_cls": False,
     },
     "prompt": {
         "opening": "",
@@ -245,7 +247,14 @@ VALID: dict[str, Any] = {
             "frame": None,
         },
     },
-    "generation": {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "eos": [2]},
+    "generation": {
+        "max_new_tokens": 128,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "eos": [2],
+        "top_k": None,
+        "repetition_penalty": 1.0,
+    },
     "files": [{"file": "tokenizer.json", "sha256": "0" * 64, "bytes": 9}],
     "golden": {
         "image": "golden.png",
@@ -469,7 +478,16 @@ def test_a_newer_schema_is_told_from_a_broken_one(schema: int, rest: dict[str, A
 
 def test_an_older_schema_says_to_export_again() -> None:
     with pytest.raises(ManifestTooOld, match="export the model again"):
-        Manifest.from_json(json.dumps({"schema": SCHEMA - 1}))
+        Manifest.from_json(json.dumps({"schema": OLDEST - 1}))
+
+
+def test_the_schema_before_is_read_and_written_as_this_one() -> None:
+    older = json.loads(json.dumps(VALID))
+    older["schema"] = OLDEST
+    for key in ("top_k", "repetition_penalty"):
+        del older["generation"][key]
+    del older["preprocessing"]["image_cls"]
+    assert json.loads(Manifest.from_json(json.dumps(older)).to_json()) == VALID
 
 
 @pytest.mark.parametrize("schema", [0, -1, "1", None, 1.0, True, [1]])
