@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 @click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer.")
 @click.option("--temperature", type=float, metavar="X", help="0 is greedy.")
 @click.option("--top-p", type=float, metavar="P", help="Nucleus sampling.")
+@click.option("--top-k", type=int, metavar="N", help="Draw from the N most probable; 0: from all.")
+@click.option(
+    "--repetition-penalty",
+    type=float,
+    metavar="X",
+    help="Above 1 makes tokens less likely that prompt or answer hold already.",
+)
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
 @click.option(
     "--save-overlay",
@@ -77,6 +84,8 @@ def run(
     max_new_tokens: int | None,
     temperature: float | None,
     top_p: float | None,
+    top_k: int | None,
+    repetition_penalty: float | None,
     seed: int | None,
     save_overlay: Path | None,
     max_pixels: int | None,
@@ -130,6 +139,8 @@ def run(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
         seed=seed,
         exit_threshold=exit_threshold,
     )

@@ -51,6 +51,7 @@
     │   └── VideoNotSupported       (ValueError)
     ├── PromptError
     │   ├── ImageCountMismatch      (ValueError)
+    │   ├── OneTurnOnly             (ValueError)
     │   ├── EmptyPrompt             (ValueError)
     │   └── ContextTooLong          (ValueError)
     ├── CalibrationError
@@ -170,6 +171,7 @@ from .prompt import (
     ContextTooLong,
     EmptyPrompt,
     ImageCountMismatch,
+    OneTurnOnly,
     PromptError,
     SamplingInvalid,
 )
@@ -224,6 +226,7 @@ __all__ = [
     "ModelNotSupported",
     "NotCalibratable",
     "NotQuantizable",
+    "OneTurnOnly",
     "OptionInvalid",
     "OriginalLayout",
     "OutputExists",

@@ -14,9 +14,19 @@ class ImageCountMismatch(PromptError, ValueError):
 
     def __init__(self, places: int, images: int, marker: str) -> None:
         super().__init__(
-            f"the prompt has {places} image place(s) ({marker!r}) and {images} image(s) were "
-            f"given: give one image for each {marker!r}, or leave the markers out "
-            "(they are then put in front)"
+            f"the prompt has {places} place(s) for images or videos ({marker}) and {images} of "
+            "them were given: give one for each place, of its kind and in its order, or leave the "
+            "places out (images and videos are then put in front)"
+        )
+
+
+class OneTurnOnly(PromptError, ValueError):
+    """A second turn with a model whose chat template cannot lay one out."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"this model can be asked one question at a time, because it {why}: start a new "
+            "conversation for every question (generate, stream, vtp run)"
         )
 
 

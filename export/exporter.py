@@ -243,7 +243,7 @@ class _Export:
     def _checked_early(self, cut: CutModel) -> int | None:
         """Refuse what cannot be, before weights are fetched; layers that will be checked."""
         keys = index_keys(self.opened.folder)
-        if keys is not None:
+        if keys is not None and self.source.hub is not None:
             check_index(self.opened.folder, keys, cut.family, cut.model, *cut.parts)
         if self.quantized is not None:
             cut.check_blocks(self.quantized)

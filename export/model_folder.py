@@ -115,7 +115,7 @@ class ModelFolder:
         return replace(
             layout,
             image_text=None if text == image_token else text,
-            video=self._video(render, text),
+            video=self._video(render, text, layout.text_open),
         )
 
     def _token(self, number: int, kind: str) -> str:
@@ -128,12 +128,12 @@ class ModelFolder:
         return str(token)
 
     def _video(
-        self, render: Callable[[list[dict[str, Any]]], str], image_text: str
+        self, render: Callable[[list[dict[str, Any]]], str], image_text: str, text_open: str
     ) -> VideoLayout | None:
         if self.preprocessing.sampling is None:
             return None
         token = self.family.video_token(self.config, self._tokenizer)
-        opening = video_open(render, token)
+        opening = video_open(render, token, text_open)
         frame = self.family.frame_text(image_text)
         number = None if frame else self._tokenizer.convert_tokens_to_ids(token)
         return VideoLayout(open=opening, token=token, token_id=number, frame=frame)

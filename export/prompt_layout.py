@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ModelNotSupported
 from ..runtime.prompt import PromptLayout
 
-_FIRST, _ANSWER, _SECOND = "QUESTION-ONE", "ANSWER-ONE", "QUESTION-TWO"
+Render = Callable[[list[dict[str, Any]]], str]
+
+_FIRST, _ANSWER, _SECOND, _AGAIN = "QUESTION-ONE", "ANSWER-ONE", "QUESTION-TWO", "ANSWER-TWO"
 _LEFT = "a chat template that"
 
 
-def prompt_layout(
-    render: Callable[[list[dict[str, Any]]], str], image_token: str, image_token_id: int
-) -> PromptLayout:
+def prompt_layout(render: Render, image_token: str, image_token_id: int) -> PromptLayout:
     """Take a chat template apart.
+
+    A template whose first turn can be rendered is taken. Where later turns are laid out otherwise
+    than that one promised, the layout says so.
 
     Args:
         render: the template with the generation prompt added.
@@ -26,37 +30,85 @@ def prompt_layout(
         ModelNotSupported: the template does more than put pieces around the texts.
     """
     before, close = _split(render([_user(0, _FIRST)]), _FIRST)
-    rendered = render([_user(0, _FIRST), _says("assistant", _ANSWER), _user(0, _SECOND)])
-    head, rest = _split(rendered, _ANSWER)
-    between, close_again = _split(rest, _SECOND)
-    if not head.startswith(before + _FIRST + close) or close_again != close:
-        raise ModelNotSupported(f"{_LEFT} lays out turns differently", ["one form for all turns"])
-    user_open = _common_end(before, between)
-    with_image, _ = _split(render([_user(1, _FIRST)]), _FIRST)
-    with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
-    image_open = with_image[len(before) :]
-    if (
-        with_image != before + image_open
-        or image_open.count(image_token) != 1
-        or with_two != before + 2 * image_open
-    ):
-        raise ModelNotSupported(
-            f"{_LEFT} does not put {image_token!r} right before the question",
-            ["images at the start of the user's turn"],
-        )
-    return PromptLayout(
-        opening=before.removesuffix(user_open),
-        user_open=user_open,
+    image_open, text_open = _image_pieces(render, before, image_token)
+    head = before.removesuffix(text_open)
+    layout = PromptLayout(
+        opening="",
+        user_open=head,
         image_open=image_open,
+        text_open=text_open,
         user_close=close,
-        turn_join=between.removesuffix(user_open),
+        turn_join="",
         image_token=image_token,
         image_token_id=image_token_id,
     )
+    try:
+        return _with_turns(layout, render)
+    except ModelNotSupported as error:
+        problem = str(error).partition(" is not supported")[0]
+        return replace(layout, one_turn=f"has {problem}")
 
 
-def video_open(render: Callable[[list[dict[str, Any]]], str], token: str) -> str:
+def _with_turns(layout: PromptLayout, render: Render) -> PromptLayout:
+    """The layout with what stands between turns.
+
+    Raises:
+        ModelNotSupported: a second turn does not begin as the first one went on.
+    """
+    question = layout.user_open + layout.text_open + _FIRST
+    turns = [_user(0, _FIRST), _says("assistant", _ANSWER), _user(0, _SECOND)]
+    asked, rest = _split(render(turns), _ANSWER)
+    if not asked.startswith(question):
+        raise ModelNotSupported(f"{_LEFT} changes a turn that is over", ["one form for all turns"])
+    between, close = _split(rest, _SECOND)
+    third = [*turns, _says("assistant", _AGAIN), _user(0, _FIRST)]
+    _, later = _split(render(third), _SECOND)
+    answered = asked[len(question) :]
+    if close != layout.user_close or later != answered + _AGAIN + between + _FIRST + close:
+        raise ModelNotSupported(f"{_LEFT} lays out turns differently", ["one form for all turns"])
+    if not between.endswith(layout.text_open):
+        raise ModelNotSupported(f"{_LEFT} opens turns differently", ["one form for all turns"])
+    lead = between[: len(between) - len(layout.text_open)]
+    user_open = _common_end(layout.user_open, lead)
+    return replace(
+        layout,
+        opening=layout.user_open.removesuffix(user_open),
+        user_open=user_open,
+        turn_join=lead.removesuffix(user_open),
+        answered=None if answered.rstrip(" ") == layout.user_close.rstrip(" ") else answered,
+    )
+
+
+def _image_pieces(render: Render, before: str, image_token: str) -> tuple[str, str]:
+    """What stands for an image, and what between images and question.
+
+    Raises:
+        ModelNotSupported: images are elsewhere than in front of the question.
+    """
+    with_image, _ = _split(render([_user(1, _FIRST)]), _FIRST)
+    with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
+    for length in range(len(_common_end(before, with_image)) + 1):
+        head, text_open = before[: len(before) - length], before[len(before) - length :]
+        image_open = with_image[len(head) : len(with_image) - length]
+        if (
+            image_open.count(image_token) == 1
+            and with_image == head + image_open + text_open
+            and with_two == head + 2 * image_open + text_open
+        ):
+            return image_open, text_open
+    raise ModelNotSupported(
+        f"{_LEFT} does not put {image_token!r} right before the question",
+        ["images at the start of the user's turn"],
+    )
+
+
+def video_open(render: Render, token: str, text_open: str) -> str:
     """What a chat template writes for a video before the question.
+
+    Args:
+        render: as for ``prompt_layout``.
+        token: the video token.
+        text_open: as found for images.
 
     Raises:
         ModelNotSupported: it does not put the video token there.
@@ -65,12 +117,14 @@ def video_open(render: Callable[[list[dict[str, Any]]], str], token: str) -> str
     with_video = {**turn, "content": [{"type": "video"}, *turn["content"]]}
     before, _ = _split(render([turn]), _FIRST)
     shown, _ = _split(render([with_video]), _FIRST)
-    if not shown.startswith(before) or shown.count(token) != 1:
+    head = before.removesuffix(text_open)
+    fits = shown.startswith(head) and shown.endswith(text_open) and shown.count(token) == 1
+    if not fits or len(shown) < len(before):
         raise ModelNotSupported(
             f"{_LEFT} does not put {token!r} right before the question",
             ["videos at the start of the user's turn"],
         )
-    return shown[len(before) :]
+    return shown[len(head) : len(shown) - len(text_open)]
 
 
 def _says(role: str, text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from .cache import KVCache
+from .cache import KVCache, Place
 from .cost import Cost
 from .decoder import Prefilled
 from .guide import Guidance, Guide
@@ -27,6 +27,20 @@ class Memory:
     """Its tokens."""
     pending: list[int] = field(default_factory=list)
     """Its last token, which is not in the cache yet; none if it was an end token."""
+    asked: Asked | None = None
+    """Where its question ends, of a model that reads answers again (``PromptLayout.answered``)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The end of a question: what is behind it is read again with the next turn."""
+
+    place: Place
+    """Of the cache."""
+    before: str
+    """Text of the turn up to there."""
+    rest: str
+    """What is left of the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +142,7 @@ class Answer(Iterator[str]):
         token = self._turn.first
         while True:
             self._memory.pending = [] if token in self._eos else [token]
+            self._sampler.see([token])
             piece = text.step(token)
             if piece:
                 yield piece

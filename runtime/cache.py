@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -119,6 +120,16 @@ class CachedRun:
         cache.length += self._tokens
 
 
+@dataclass(frozen=True)
+class Place:
+    """A point of a conversation that its cache can go back to."""
+
+    lengths: tuple[int, ...]
+    """Tokens that each stage held."""
+    position: int
+    """Number of the next token."""
+
+
 class KVCache:
     """The caches of all stages of one conversation.
 
@@ -144,6 +155,17 @@ class KVCache:
         ]
         self.position = 0
         """Number of the next token, where tokens are not numbered stage by stage."""
+
+    def place(self, back: int = 0) -> Place:
+        """Where it is, or was before its last ``back`` tokens, none of which an image's."""
+        lengths = tuple(stage.length - back for stage in self.stages)
+        return Place(lengths, self.position - back)
+
+    def go_back(self, place: Place) -> None:
+        """Forget what was read since; the memory is written again."""
+        for stage, length in zip(self.stages, place.lengths, strict=True):
+            stage.length = length
+        self.position = place.position
 
     @property
     def length(self) -> int:

@@ -16,12 +16,13 @@ from ..errors import (
     KeepOutOfRange,
     SamplingInvalid,
 )
-from .answer import Answer, EarlyAnswer, Memory, Turn
-from .cache import KVCache
+from .answer import Answer, Asked, EarlyAnswer, Memory, Turn
+from .cache import KVCache, Place
 from .cost import cost
 from .guide import Guidance, Guide, guide_bundle_missing
 from .keep import Keep, Keeps
 from .loaded import LoadedBundle
+from .manifest import GenerationDefaults
 from .marks import Mark, unmarked
 from .media import VIDEO, kinds_of, placed, preprocess, read_media
 from .plan import Extent
@@ -41,14 +42,31 @@ class Settings:
     max_new_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
     seed: int | None = None
     exit_threshold: float | None = None
     ignore_eos: bool = False
     """Whether to go on behind an end token, to ``max_new_tokens``."""
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What a turn reads."""
+
+    tokens: list[int]
+    text: str
+    before: str | None = None
+    """Text that was encoded in front of it; None: it opens the conversation."""
+    place: Place | None = None
+    """Where the cache goes back to first; None: it stays where it is."""
+
+
 class Chat:
     """Several turns; what was read once stays in the cache.
+
+    Where a model's chat template writes an answer that is over otherwise than it asked for it
+    (``PromptLayout.answered``), the last answer is read again with every turn, which takes longer.
 
     Args:
         loaded: the bundle on its engine.
@@ -67,6 +85,8 @@ class Chat:
         self._capacity = capacity
         self._cache: KVCache | None = None
         self._memory = Memory()
+        self._read: set[int] = set()
+        """Tokens of the conversation so far, but for the last answer."""
 
     def ask(self, prompt: str, image: Any = None, **settings: Any) -> Result:
         """Ask and wait for the whole answer.
@@ -74,7 +94,7 @@ class Chat:
         Args:
             prompt: the question.
             image: images of this turn, or None; as for ``Pipeline.stream``.
-            settings: ``keep``, ``max_new_tokens``, ``temperature``, ``top_p``, ``seed``.
+            settings: those of ``Pipeline.stream``, by name.
         """
         return self.stream(prompt, image, Settings(**settings)).finish()
 
@@ -109,13 +129,14 @@ class Chat:
         images = read_media(image, manifest.preprocessing, loaded.max_pixels)
         kinds, layout = kinds_of(images), manifest.prompt
         # A prompt that cannot be is refused before the images take their time.
-        layout.render_turn(prompt, kinds, True, [1] * len(kinds))
+        layout.render_turn(prompt, kinds, self._cache is None, [1] * len(kinds))
         loading = perf_counter()
         mark("read")
         media = preprocess(images, manifest.preprocessing)
         preprocessed = perf_counter()
         mark("preprocess")
-        tokens, media = self._tokens(prompt, kinds, media)
+        turn = self._turn(prompt, kinds, media)
+        tokens, media = turn.tokens, placed(media, layout)
         places = sum(tokens.count(token) for token in layout.placeholders)
         if places != len(media):
             raise ImageCountMismatch(places, len(media), layout.image_token)
@@ -125,7 +146,7 @@ class Chat:
         counts = manifest.plan.counts(keep, extent)
         loaded.check_request(counts, extent)
         seen_by_stage = manifest.plan.tokens_of_stages(counts, extent)
-        cache, new = self._room(text, media, seen_by_stage, settings.max_new_tokens)
+        cache, new = self._room(turn.place, text, media, seen_by_stage, settings.max_new_tokens)
         mark("prompt")
         guidance, report = self._ask_guide(prompt, images, (counts, extent), settings, scores)
         if guidance is not None and report is not None and report.exited:
@@ -144,7 +165,7 @@ class Chat:
             layout.placeholders,
             seen.rows if seen else (),
             seen.arranged() if seen else (),
-            start=cache.position,
+            start=cache.position if turn.place is None else turn.place.position,
         )
         mark("splice")
         given = dict(scores or {})
@@ -153,14 +174,19 @@ class Chat:
         if seen is not None and seen.scores is not None:
             given["vision"] = seen.given()
         counts = manifest.plan.counts(keep, extent, sum(turn_tokens.layout.sizes))
+        if turn.place is not None:
+            cache.go_back(turn.place)
         prefilled = loaded.decoder.prefill(
             turn_tokens, cache, manifest.plan.in_decoder(counts), given, mark
         )
         logits = prefilled.logits
         filled = perf_counter()
+        self._read.update(tokens, self._memory.tokens)
+        sampler.see(self._read)
         first = sampler(logits)
         self._cache = cache
-        turn = Turn(
+        self._memory.asked = self._asked(turn.text, turn.before, cache)
+        answering = Turn(
             first=first,
             limit=new,
             seen=seen,
@@ -176,19 +202,30 @@ class Chat:
             eos=() if settings.ignore_eos else manifest.generation.eos,
         )
         mark("first token")
-        return Answer(loaded, cache, sampler, turn, self._memory, mark)
+        return Answer(loaded, cache, sampler, answering, self._memory, mark)
 
-    def _tokens(
-        self, prompt: str, kinds: Sequence[str], media: Sequence[Medium]
-    ) -> tuple[list[int], list[Medium]]:
-        """Token ids of this turn, and the medium that stands for each placeholder in them."""
-        layout, text = self._loaded.bundle.manifest.prompt, self._loaded.text
+    def _turn(self, prompt: str, kinds: Sequence[str], media: Sequence[Medium]) -> _Turn:
+        """The tokens of this turn."""
+        layout, text, memory = self._loaded.bundle.manifest.prompt, self._loaded.text, self._memory
         frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
         turn = layout.render_turn(prompt, kinds, self._cache is None, frames)
         if self._cache is None:
-            return text.encode(turn), placed(media, layout)
-        spoken = text.decode(self._memory.tokens)
-        return self._memory.pending + text.encode_more(spoken, turn), placed(media, layout)
+            return _Turn(text.encode(turn), turn)
+        spoken, asked = text.decode(memory.tokens), memory.asked
+        if asked is None:
+            return _Turn(memory.pending + text.encode_more(spoken, turn), turn, before=spoken)
+        turn = f"{asked.rest}{layout.answered}{spoken}{turn}"
+        return _Turn(text.encode_more(asked.before, turn), turn, asked.before, asked.place)
+
+    def _asked(self, turn: str, before: str | None, cache: KVCache) -> Asked | None:
+        """Where the question of a turn that was just read ends, if its answer is read again."""
+        layout = self._loaded.bundle.manifest.prompt
+        if layout.answered is None:
+            return None
+        whole = (before or "") + turn
+        boundary = len(whole) - len(layout.user_close)
+        back, start = self._loaded.text.tail(whole, boundary, begins=before is None)
+        return Asked(cache.place(back), whole[:start], whole[start:boundary])
 
     def _ask_guide(
         self,
@@ -239,6 +276,7 @@ class Chat:
 
     def _room(
         self,
+        place: Place | None,
         text: int,
         media: Sequence[Medium],
         image_tokens: Sequence[int],
@@ -250,11 +288,13 @@ class Chat:
             raise SamplingInvalid("max_new_tokens", max_new_tokens, "a count of at least 1")
         read = text + image_tokens[0]
         context = manifest.language.context
-        used = self._cache.length if self._cache else 0
+        if place is None and self._cache is not None:
+            place = self._cache.place()
+        used, position = (place.lengths[0], place.position) if place is not None else (0, 0)
         limit = context if self._capacity is None else self._capacity
         what = "the model's context" if limit == context else "this conversation's cache"
         # Where numbers are those of all tokens, they run ahead of the rows.
-        numbered = (self._cache.position if self._cache else 0) + read
+        numbered = position + read
         if manifest.plan.positions == "original":
             numbered += sum(medium.span for medium in media) - image_tokens[0]
         free = min(limit - used - read, context - numbered)
@@ -273,9 +313,9 @@ class Chat:
         return self._loaded.decoder.cache(capacities), new
 
 
-def _sampler(settings: Settings, defaults: Any) -> Sampler:
-    return Sampler(
-        temperature=defaults.temperature if settings.temperature is None else settings.temperature,
-        top_p=defaults.top_p if settings.top_p is None else settings.top_p,
-        seed=settings.seed,
-    )
+def _sampler(settings: Settings, defaults: GenerationDefaults) -> Sampler:
+    chosen = {
+        name: getattr(defaults if getattr(settings, name) is None else settings, name)
+        for name in ("temperature", "top_p", "top_k", "repetition_penalty")
+    }
+    return Sampler(**chosen, seed=settings.seed)

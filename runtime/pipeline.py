@@ -94,6 +94,8 @@ class Pipeline(LoadedBundle):
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
         exit_threshold: float | None = None,
     ) -> Answer:
@@ -111,6 +113,10 @@ class Pipeline(LoadedBundle):
                 leaves.
             temperature: 0 is greedy; None takes the model's default.
             top_p: nucleus sampling; None takes the model's default.
+            top_k: draw from so many most probable tokens, 0 from all; None takes the model's
+                default.
+            repetition_penalty: makes tokens less likely that prompt or answer hold already, greedy
+                or not; 1 changes nothing; None takes the model's default.
             seed: makes sampling repeatable.
             exit_threshold: with a guide: return its answer where its certainty, mean of confidence
                 and consistency, is above this; None always asks the large model too.
@@ -118,7 +124,17 @@ class Pipeline(LoadedBundle):
         Raises:
             VtpError: bad input; see ``vtp.errors``. Nothing has been run then.
         """
-        settings = Settings(keep, average, max_new_tokens, temperature, top_p, seed, exit_threshold)
+        settings = Settings(
+            keep=keep,
+            average=average,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            exit_threshold=exit_threshold,
+        )
         return Chat(self, None, self.guide).stream(prompt, image, settings)
 
     def generate(
@@ -131,6 +147,8 @@ class Pipeline(LoadedBundle):
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
         exit_threshold: float | None = None,
     ) -> Result:
@@ -143,6 +161,8 @@ class Pipeline(LoadedBundle):
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
             seed=seed,
             exit_threshold=exit_threshold,
         )

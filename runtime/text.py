@@ -46,6 +46,22 @@ class Text:
             if start >= len(before)
         ]
 
+    def tail(self, text: str, boundary: int, begins: bool) -> tuple[int, int]:
+        """The last tokens of a text.
+
+        Args:
+            text: as it was encoded.
+            boundary: a place in it.
+            begins: whether ``encode`` encoded it, rather than ``encode_more``.
+
+        Returns:
+            How many tokens reach behind the boundary, and where the first of them begins: at the
+            boundary, or before it where a token lies across.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=begins)
+        starts = [start for start, end in encoding.offsets if end > boundary]
+        return len(starts), min(starts, default=boundary)
+
     def decode(self, tokens: list[int]) -> str:
         """Text of ids, special tokens left out."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)

@@ -117,14 +117,19 @@ def layout() -> PromptLayout:
     return prompt_layout(renderer(TEMPLATES["vicuna"]), "<image>", 4)
 
 
-def test_images_go_where_the_question_says(layout: PromptLayout) -> None:
-    turn = layout.render_turn("compare <image> with <image>", 2, first=True)
-    assert turn == "USER: compare <image> with <image> ASSISTANT:"
+@pytest.mark.parametrize("mark", ["<image>", "<image>\n", "{image}"])
+def test_images_go_where_the_question_says_laid_out_as_in_front(
+    layout: PromptLayout, mark: str
+) -> None:
+    turn = layout.render_turn(f"compare {mark} with {mark}", 2, first=True)
+    assert turn == "USER: compare <image>\n with <image>\n ASSISTANT:"
+    leading = layout.render_turn(f"{mark}What is it?", 1, first=True)
+    assert leading == layout.render_turn("What is it?", 1, first=True)
 
 
 @pytest.mark.parametrize(("question", "images"), [("<image> what?", 0), ("<image> what?", 2)])
 def test_places_and_images_must_agree(layout: PromptLayout, question: str, images: int) -> None:
-    with pytest.raises(ImageCountMismatch):
+    with pytest.raises(ImageCountMismatch, match=r"\{image\}"):
         layout.render_turn(question, images, first=True)
 
 

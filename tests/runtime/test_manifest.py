@@ -388,6 +388,9 @@ FREE: list[Path] = [
     ("golden", "cases", 0, "frames"),
     ("language", "weights"),
     ("golden", "rounding"),
+    ("generation", "top_k"),
+    ("generation", "repetition_penalty"),
+    ("preprocessing", "image_cls"),
 ]
 
 

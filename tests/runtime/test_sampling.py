@@ -122,7 +122,8 @@ def test_settings_outside_their_range(settings: dict, words: str) -> None:
 
 def test_numpy_numbers_are_settings() -> None:
     sampler = Sampler(np.float32(0.5), np.float64(0.9), np.int64(3))
-    assert repr(sampler) == "Sampler(temperature=0.5, top_p=0.9, seed=3)"
+    named = "temperature=0.5, top_p=0.9, top_k=0, repetition_penalty=1.0, seed=3"
+    assert repr(sampler) == f"Sampler({named})"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -140,3 +141,70 @@ def test_numpy_numbers_are_settings() -> None:
 def test_logits_that_cannot_be_sampled(temperature: float, logits: np.ndarray, words: str) -> None:
     with pytest.raises(SamplingInvalid, match=words):
         Sampler(temperature)(logits)
+
+
+SETTINGS = [
+    {"temperature": 0.7},
+    {"temperature": 0.01, "top_p": 0.001, "top_k": 1},
+    {"temperature": 1.0, "top_k": 5},
+    {"temperature": 1.3, "top_k": 50, "top_p": 0.9},
+    {"temperature": 1.0, "top_k": 10**6},
+    {"temperature": 1e-6, "repetition_penalty": 1.05, "top_k": 50},
+    {"temperature": 0.8, "repetition_penalty": 1.3, "top_p": 0.6},
+    {"temperature": 1.0, "repetition_penalty": 0.8},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("seed", range(5))
+def test_probabilities_are_those_of_transformers(settings: dict[str, float], seed: int) -> None:
+    import torch
+    from transformers.generation import logits_process
+
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 3, 300).astype(np.float32)
+    logits[random.integers(0, 300, 40)] = 2.5  # ties
+    seen = random.integers(0, 300, 60).tolist()
+    scores = torch.from_numpy(logits)[None]
+    # In the order of transformers' generate.
+    for name, kind in (
+        ("repetition_penalty", logits_process.RepetitionPenaltyLogitsProcessor),
+        ("temperature", logits_process.TemperatureLogitsWarper),
+        ("top_k", logits_process.TopKLogitsWarper),
+        ("top_p", logits_process.TopPLogitsWarper),
+    ):
+        if name in settings:
+            scores = kind(settings[name])(torch.tensor([seen]), scores)
+    expected = torch.softmax(scores.double(), dim=-1)[0].numpy()
+    sampler = Sampler(**settings)
+    sampler.see(seen)
+    found = sampler.probabilities(logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+    assert ((found > 0) == (expected > 0)).all()
+
+
+def test_a_penalty_changes_the_greedy_choice_too() -> None:
+    logits = np.array([-1.0, 2.0, 1.9, -1.1], np.float32)
+    greedy = Sampler(repetition_penalty=1.5)
+    assert greedy(logits) == 1
+    greedy.see([1])
+    assert greedy(logits) == 2
+    greedy.see([2, 10**6])
+    assert greedy(logits) == 1
+    assert logits.tolist() == pytest.approx([-1.0, 2.0, 1.9, -1.1])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"top_k": -1}, {"top_k": 1.5}, {"top_k": True}, {"repetition_penalty": 0}]
+    + [{"repetition_penalty": value} for value in (-1, float("nan"), "1", None)],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_by_name(setting: dict[str, object]) -> None:
+    with pytest.raises(SamplingInvalid, match=next(iter(setting))):
+        Sampler(1.0, **setting)
+
+
+def test_nothing_is_drawn_where_the_choice_is_greedy() -> None:
+    with pytest.raises(SamplingInvalid, match="temperature 0"):
+        Sampler().probabilities(np.zeros(3, np.float32))
