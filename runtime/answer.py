@@ -153,6 +153,9 @@ class Answer(Iterator[str]):
             self._decode_ms += (perf_counter() - started) * 1e3
             self._tokens.append(token)
             self._mark("decode")
+        rest = text.flush()
+        if rest:
+            yield rest
         self._result = self._make_result()
         self._mark("finish")
 

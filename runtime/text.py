@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from ..errors import BundleCorrupted
 
@@ -78,17 +77,43 @@ class Text:
 
 
 class TextStream:
-    """Turns ids into text as soon as they make whole characters."""
+    """Turns ids into text as soon as they make whole characters.
+
+    Ids are decoded together with those of the piece before, because a tokenizer may write a token
+    otherwise at the start of a text; bytes that make no character come as replacement characters.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._before: list[int] = []
+        """Ids whose text was given out last."""
+        self._waiting: list[int] = []
+        """Ids whose text was not."""
         self._begun = False
 
     def step(self, token: int) -> str:
         """The text that this token completes; empty if none."""
-        piece = self._stream.step(self._tokenizer, token) or ""
+        self._waiting.append(token)
+        piece = self._piece()
+        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        return self._given(piece)
+
+    def flush(self) -> str:
+        """What is left at the end, a broken character too."""
+        return self._given(self._piece())
+
+    def _piece(self) -> str:
+        before = self._decode(self._before)
+        return self._decode(self._before + self._waiting)[len(before) :]
+
+    def _given(self, piece: str) -> str:
+        self._before, self._waiting = self._waiting, []
         if not self._begun:
             piece = piece.lstrip()
         self._begun = self._begun or bool(piece)
         return piece
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text

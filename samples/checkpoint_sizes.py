@@ -99,16 +99,36 @@ _QWEN25_VIT = Tower(layers=32, width=1280, heads=16, inner=3420, image=448)
 _VICUNA_7B = Text(layers=32, width=4096, heads=32, kv_heads=32, inner=11008)
 _VICUNA_13B = Text(layers=40, width=5120, heads=40, kv_heads=40, inner=13824)
 _MISTRAL_7B = Text(
-    kind="mistral", layers=32, width=4096, heads=32, kv_heads=8, inner=14336, theta=1e6
+    kind="mistral",
+    layers=32,
+    width=4096,
+    heads=32,
+    kv_heads=8,
+    inner=14336,
+    theta=1e6,
+    context=32768,
+)
+_LLAMA3_8B = Text(
+    layers=32,
+    width=4096,
+    heads=32,
+    kv_heads=8,
+    inner=14336,
+    vocab=128320,
+    theta=5e5,
+    context=8192,
 )
 _TINYLLAMA = Text(layers=22, width=2048, heads=32, kv_heads=4, inner=5632)
-_QWEN2_05B = _qwen2(24, 896, 14, 2, 4864, vocab=151936, tied=True)
+# LLaVA-OneVision's tables have rows for its image tokens.
+_ONEVISION_05B = _qwen2(24, 896, 14, 2, 4864, vocab=152000, tied=True)
+_ONEVISION_7B = _qwen2(28, 3584, 28, 4, 18944, vocab=152128)
 _INTERNVL_05B = _qwen2(24, 896, 14, 2, 4864, vocab=151674)
 _INTERNVL3_2B = _qwen2(28, 1536, 12, 2, 8960, vocab=151674)
 _INTERNVL3_8B = _qwen2(28, 3584, 28, 4, 18944, vocab=151674)
 _QWEN2_2B = _qwen2(28, 1536, 12, 2, 8960, vocab=151936, tied=True)
-_QWEN2_3B = _qwen2(36, 2048, 16, 2, 11008, vocab=151936, tied=True)
 _QWEN2_7B = _qwen2(28, 3584, 28, 4, 18944)
+_QWEN25_3B = _qwen2(36, 2048, 16, 2, 11008, vocab=151936, tied=True, context=128000)
+_QWEN25_7B = _qwen2(28, 3584, 28, 4, 18944, context=128000)
 _QWEN2_72B = _qwen2(80, 8192, 64, 8, 29568)
 # InternLM2 has the sizes and the form of Llama with grouped queries.
 _INTERNLM_2B = Text(layers=24, width=2048, heads=16, kv_heads=8, inner=8192, vocab=92553)
@@ -127,6 +147,7 @@ SIZES: dict[str, dict[str, Size]] = {
         "7b": Size(tower=_CLIP_336, text=_VICUNA_7B),
         "mistral-7b": Size(tower=_CLIP_336, text=_MISTRAL_7B),
         "13b": Size(tower=_CLIP_336, text=_VICUNA_13B),
+        "llama3-8b": Size(tower=_CLIP_336, text=_LLAMA3_8B),
     },
     "video_llava": {
         "tiny": _tiny("llama"),
@@ -134,8 +155,8 @@ SIZES: dict[str, dict[str, Size]] = {
     },
     "llava_onevision": {
         "tiny": _tiny("qwen2"),
-        "0.5b": Size(tower=_SIGLIP_384, text=_QWEN2_05B),
-        "7b": Size(tower=_SIGLIP_384, text=_QWEN2_7B),
+        "0.5b": Size(tower=_SIGLIP_384, text=_ONEVISION_05B),
+        "7b": Size(tower=_SIGLIP_384, text=_ONEVISION_7B),
         "72b": Size(tower=_SIGLIP_384, text=_QWEN2_72B),
     },
     "internvl": {
@@ -154,8 +175,8 @@ SIZES: dict[str, dict[str, Size]] = {
     },
     "qwen2_5_vl": {
         "tiny": _tiny("qwen2_5_vl_text"),
-        "3b": Size(tower=_QWEN25_VIT, text=_QWEN2_3B),
-        "7b": Size(tower=_QWEN25_VIT, text=_QWEN2_7B),
+        "3b": Size(tower=_QWEN25_VIT, text=_QWEN25_3B),
+        "7b": Size(tower=_QWEN25_VIT, text=_QWEN25_7B),
     },
 }
 """Family -> size -> dimensions."""

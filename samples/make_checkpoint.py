@@ -2,11 +2,16 @@
 
     python -m vtp.samples.make_checkpoint llava --size 7b --dtype float16 --shards 3 --out DIR
     python -m vtp.samples.make_checkpoint qwen2_vl --size tiny --out DIR
+    python -m vtp.samples.make_checkpoint llava --size 7b --layout hub --small --out DIR
     python -m vtp.samples.make_checkpoint --list
 
 For tests and benchmarks: dimensions are the published ones, weights are drawn as transformers
 initialises them, and the tokenizer is the sample model's with an id for every row. No more than one
 block of random numbers is in memory, so a 7B model takes as long as its bytes take to write.
+
+With ``--layout hub`` names of tensors, shards, configuration, tokenizer and templates are those of
+the repository that published the model (``vtp.samples.hub``), and so are its type and its number of
+shards unless others are given; ``--small`` makes it of small dimensions in the same form.
 """
 
 from __future__ import annotations
@@ -23,9 +28,15 @@ from typing import Any
 from .checkpoint_families import FAMILIES, Published
 from .checkpoint_folder import ENDS, token_ids, write_processors
 from .checkpoint_sizes import SIZES, Size
-from .random_tensors import TYPES, RandomTensors
+from .hub.repository import Repository
+from .hub.table import REPOSITORIES
+from .hub.write import stored_shapes as hub_shapes
+from .hub.write import write_files
+from .random_tensors import SPREAD, TYPES, RandomTensors
 
 Shapes = dict[str, tuple[int, ...]]
+LIBRARY, HUB = "library", "hub"
+"""Layouts."""
 
 
 def empty_model(published: Published, size: Size, dtype: str) -> Any:
@@ -73,7 +84,16 @@ def split(shapes: Shapes, shards: int) -> list[Shapes]:
 
 
 def make_checkpoint(
-    family: str, size: str, out: Path, dtype: str = "float16", shards: int = 1, seed: int = 0
+    family: str,
+    size: str,
+    out: Path,
+    dtype: str | None = None,
+    shards: int | None = None,
+    seed: int = 0,
+    *,
+    layout: str = LIBRARY,
+    small: bool = False,
+    spread: float = SPREAD,
 ) -> None:
     """Write the folder; it appears complete or not at all.
 
@@ -81,35 +101,57 @@ def make_checkpoint(
         family: key of ``FAMILIES``.
         size: key of ``SIZES[family]``.
         out: the folder to make; it must not exist, or be empty.
-        dtype: type of the weights, a key of ``TYPES``.
-        shards: number of weight files.
+        dtype: type of the weights, a key of ``TYPES``; None: float16, or that of the hub.
+        shards: number of weight files; None: one, or as many as on the hub.
         seed: of the random numbers.
+        layout: ``library``, as transformers writes today, or ``hub``, as it was published.
+        small: with ``hub``: small dimensions.
+        spread: standard deviation of the matrices.
 
     Raises:
         FileExistsError: something is in ``out``.
-        ValueError: more shards than tensors.
+        ValueError: more shards than tensors, or a size of which no repository is known.
         OSError: not enough room, or ``out`` cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{str(out)!r} exists already; give another --out")
-    published, dimensions = FAMILIES[family], SIZES[family][size]
-    model = empty_model(published, dimensions, dtype)
-    shapes = stored_shapes(model)
-    if not 1 <= shards <= len(shapes):
-        raise ValueError(f"shards {shards} is not in 1..{len(shapes)}, the number of tensors")
-    tensors = RandomTensors(dtype, seed)
+    repository = _repository(family, size) if layout == HUB else None
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(out.parent, sum(map(math.prod, shapes.values())) * tensors.itemsize)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         work.chmod(0o755)
-        model.config.save_pretrained(work)
-        model.generation_config.save_pretrained(work)
-        write_processors(work, published, dimensions)
+        if repository is not None:
+            write_files(repository, work, small)
+            shapes = hub_shapes(repository, work)
+            dtype, shards = dtype or repository.dtype, shards or repository.shards
+        else:
+            shapes = _write_as_library(work, family, size, dtype or "float16")
+            dtype, shards = dtype or "float16", 1 if shards is None else shards
+        if not 1 <= shards <= len(shapes):
+            raise ValueError(f"shards {shards} is not in 1..{len(shapes)}, the number of tensors")
+        tensors = RandomTensors(dtype, seed, spread)
+        _check_room(out.parent, sum(map(math.prod, shapes.values())) * tensors.itemsize)
         _write_weights(work, split(shapes, shards), tensors)
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _repository(family: str, size: str) -> Repository:
+    for repository in REPOSITORIES.values():
+        if (repository.family, repository.size) == (family, size):
+            return repository
+    known = [f"{r.family} {r.size}" for r in REPOSITORIES.values()]
+    raise ValueError(f"no repository of {family} {size} is known; known: {', '.join(known)}")
+
+
+def _write_as_library(folder: Path, family: str, size: str, dtype: str) -> Shapes:
+    published, dimensions = FAMILIES[family], SIZES[family][size]
+    model = empty_model(published, dimensions, dtype)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    write_processors(folder, published, dimensions)
+    return stored_shapes(model)
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -147,8 +189,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="family of the model")
     parser.add_argument("--size", default="tiny", help="size, such as 7b (--list shows all)")
     parser.add_argument("--out", type=Path, help="folder to write")
-    parser.add_argument("--dtype", choices=list(TYPES), default="float16", help="of the weights")
-    parser.add_argument("--shards", type=int, default=1, help="number of weight files")
+    parser.add_argument(
+        "--dtype", choices=list(TYPES), help="of the weights (float16, or the hub's)"
+    )
+    parser.add_argument("--shards", type=int, help="number of weight files (1, or the hub's)")
+    parser.add_argument(
+        "--layout",
+        choices=[LIBRARY, HUB],
+        default=LIBRARY,
+        help="as transformers writes it today, or as its repository was published",
+    )
+    parser.add_argument("--small", action="store_true", help="with --layout hub: small dimensions")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
     parser.add_argument("--list", action="store_true", help="show all families and sizes")
     given = parser.parse_args(arguments)
@@ -161,8 +212,19 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"size {given.size!r} of {given.family}: one of {', '.join(SIZES[given.family])}"
         )
+    if given.small and given.layout != HUB:
+        parser.error("--small is an option of --layout hub; without it there is --size tiny")
     try:
-        make_checkpoint(given.family, given.size, given.out, given.dtype, given.shards, given.seed)
+        make_checkpoint(
+            given.family,
+            given.size,
+            given.out,
+            given.dtype,
+            given.shards,
+            given.seed,
+            layout=given.layout,
+            small=given.small,
+        )
     except (OSError, ValueError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Type of weights -> safetensors' name."""
 # A prime: rows of a matrix then never meet the block at the same place twice.
 _BLOCK = 4_194_301
-_SPREAD = 0.02
+SPREAD = 0.02
 """Standard deviation of matrices, as transformers initialises them."""
 
 
@@ -25,13 +25,14 @@ class RandomTensors:
     Args:
         dtype: a key of ``TYPES``.
         seed: of the block.
+        spread: standard deviation of matrices.
     """
 
-    def __init__(self, dtype: str, seed: int = 0) -> None:
+    def __init__(self, dtype: str, seed: int = 0, spread: float = SPREAD) -> None:
         self.dtype = dtype
         self.itemsize: int = getattr(torch, dtype).itemsize
         drawn = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(seed))
-        self._matrix = self._bytes(drawn * _SPREAD)
+        self._matrix = self._bytes(drawn * spread)
         # Norms near one, each different, so that one in the place of another is seen.
         self._norm = self._bytes(1 + drawn[: _BLOCK // 8] * 0.1)
         self._start = 0

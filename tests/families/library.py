@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ from transformers import (
     AutoTokenizer,
     CLIPImageProcessorPil,
 )
+
+
+def chat_template(folder: Path) -> str:
+    """That of a model folder, from wherever it stands in it."""
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text()
+    names = [folder / name for name in ("chat_template.json", "tokenizer_config.json")]
+    found: str = json.loads(next(path for path in names if path.is_file()).read_text())[
+        "chat_template"
+    ]
+    return found
 
 
 class Library:
@@ -30,7 +43,7 @@ class Library:
             folder, attn_implementation="eager", dtype=torch.float32
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.template = (folder / "chat_template.jinja").read_text()
+        self.template = chat_template(folder)
         self.images: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
 
     def prompt(self, question: str, images: int) -> list[int]:
