@@ -348,7 +348,7 @@ def _qwen2_tower(size: Size) -> Json:
 
 def _qwen25_tower(size: Size) -> Json:
     depth = size.tower.layers
-    step = max(1, depth // 4)
+    step = max(2, depth // 4)
     return {
         "depth": depth,
         "hidden_act": "silu",

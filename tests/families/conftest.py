@@ -15,6 +15,8 @@ from PIL import Image
 
 import vtp
 from vtp.export import ExportOptions, export_model
+from vtp.samples.hub.table import REPOSITORIES
+from vtp.samples.make_checkpoint import HUB, make_checkpoint
 
 from .tiny import make
 
@@ -25,10 +27,20 @@ TARGETS = ("ort", "onnx", "trt10")
 
 @pytest.fixture(scope="session")
 def model_folder(made_once: Any) -> Callable[[str], Path]:
-    """The Hugging Face folder of a small model, by its name in ``tiny.MODELS``."""
+    """The folder of a small model: by its name in ``tiny.MODELS`` in the layout of transformers, by
+    that of a repository in the layout of the hub."""
 
     def get(name: str) -> Path:
-        return made_once(f"family-{name}", lambda folder: make(name, folder))
+        label = f"family-{name}".replace("/", "-")
+        if name not in REPOSITORIES:
+            return made_once(label, lambda folder: make(name, folder))
+        of = REPOSITORIES[name]
+
+        def write(folder: Path) -> None:
+            # Weights so wide that greedy choices do not hang on rounding.
+            make_checkpoint(of.family, of.size, folder, layout=HUB, small=True, spread=0.2)
+
+        return made_once(label, write)
 
     return get
 

@@ -37,16 +37,18 @@ def test_unpruned_answers_are_those_of_transformers(
             assert result.image_tokens == result.image_tokens_before
 
 
+@pytest.mark.parametrize("name", ["llava_next", "llava-hf/llava-v1.6-mistral-7b-hf"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("keep", [0.5, 3])
 def test_pruned_answers_keep_the_best_of_every_tile(
+    name: str,
     size: tuple[int, int],
     keep: float | int,
     model_folder: Callable[[str], Path],
     bundle_of: Callable[..., Path],
 ) -> None:
     """Of FasterVLM: mask the packed sequence by each tile's best, separators always stay."""
-    library = Library(model_folder("llava_next"))
+    library = Library(model_folder(name))
     image = picture(*size)
     count = keep_count(keep, 16)
     pixels, sizes = library.pixels([image]).values()
@@ -68,7 +70,7 @@ def test_pruned_answers_keep_the_best_of_every_tile(
         (packed,), _ = model.model.pack_image_features([marked], sizes, "default", newline)
         embeds = packed[packed[:, -1] > 0, :-1]
         expected = library.continue_from(library.embedded(embeds, QUESTION), STEPS)
-    for pipeline in load_all(bundle_of("llava_next")).values():
+    for pipeline in load_all(bundle_of(name)).values():
         result = pipeline.generate(image, QUESTION, keep=keep, max_new_tokens=STEPS)
         assert list(result.tokens) == expected
         assert result.image_tokens == len(embeds)

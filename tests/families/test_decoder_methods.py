@@ -56,20 +56,22 @@ class TilesOracle(Oracle):
         )
 
 
+@pytest.mark.parametrize("name", ["llava_next", "llava-hf/llava-v1.6-vicuna-7b-hf"])
 @pytest.mark.parametrize("method", CASES)
 @pytest.mark.parametrize("size", [(64, 64), (200, 60)])
 def test_answers_are_those_of_the_papers_code(
+    name: str,
     method: str,
     size: tuple[int, int],
     model_folder: Callable[[str], Path],
     bundle_of: Callable[..., Path],
 ) -> None:
     drops, positions, keeps = CASES[method]
-    oracle = TilesOracle(model_folder("llava_next"))
+    oracle = TilesOracle(model_folder(name))
     expected = oracle.answer(
         oracle.rows(size), drops=drops, positions=positions, keeps=keeps, steps=STEPS
     )
-    bundle = bundle_of("llava_next", method, keep=None, **OPTIONS.get(method, {}))
+    bundle = bundle_of(name, method, keep=None, **OPTIONS.get(method, {}))
     for pipeline in load_all(bundle).values():
         result = pipeline.generate(picture(*size), QUESTION, keep=keeps, max_new_tokens=STEPS)
         assert list(result.tokens) == expected.tokens

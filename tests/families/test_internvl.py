@@ -34,12 +34,16 @@ def test_unpruned_answers_are_those_of_transformers(
             assert list(result.tokens) == expected
 
 
+@pytest.mark.parametrize("name", ["internvl", "OpenGVLab/InternVL3-1B-hf"])
 @pytest.mark.parametrize("size", SIZES)
 def test_pruned_answers_keep_the_best_of_every_tile(
-    size: tuple[int, int], model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
+    name: str,
+    size: tuple[int, int],
+    model_folder: Callable[[str], Path],
+    bundle_of: Callable[..., Path],
 ) -> None:
     """The attention that [CLS] pays to the four patches of a token, in the mean."""
-    library = InternVlLibrary(model_folder("internvl"))
+    library = InternVlLibrary(model_folder(name))
     image, model = picture(*size), library.model
     pixels = library.pixels([image])["pixel_values"]
     with torch.no_grad():
@@ -58,7 +62,7 @@ def test_pruned_answers_keep_the_best_of_every_tile(
         rows.append(features[tile][best])
         kept += [tile * 16 + token for token in best]
     expected = library.continue_from(library.embedded(torch.cat(rows), QUESTION), STEPS)
-    for pipeline in load_all(bundle_of("internvl")).values():
+    for pipeline in load_all(bundle_of(name)).values():
         result = pipeline.generate(image, QUESTION, keep=5, max_new_tokens=STEPS)
         np.testing.assert_array_equal(result.kept[0], kept)
         assert list(result.tokens) == expected

@@ -24,13 +24,14 @@ FRAMES = [picture(70, 50, seed=seed) for seed in range(5)]
 COLUMN_MEAN = {"parameters": {"score": "column-mean"}}
 
 
+@pytest.mark.parametrize("name", ["video_llava", "LanguageBind/Video-LLaVA-7B-hf"])
 def test_video_llava_answers_as_transformers_does(
-    model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
+    name: str, model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
 ) -> None:
-    library = VideoLlavaLibrary(model_folder("video_llava"))
+    library = VideoLlavaLibrary(model_folder(name))
     of_image = library.answer([FRAMES[0]], QUESTION, STEPS)
     of_video = library.answer_video(FRAMES, QUESTION, STEPS)
-    for pipeline in load_all(bundle_of("video_llava")).values():
+    for pipeline in load_all(bundle_of(name)).values():
         settings = {"keep": 1.0, "max_new_tokens": STEPS}
         assert list(pipeline.generate(FRAMES[0], QUESTION, **settings).tokens) == of_image
         result = pipeline.generate(vtp.Video(FRAMES), QUESTION, **settings)
@@ -38,11 +39,12 @@ def test_video_llava_answers_as_transformers_does(
         assert result.image_tokens == 5 * 17
 
 
+@pytest.mark.parametrize("name", ["video_llava", "LanguageBind/Video-LLaVA-7B-hf"])
 def test_video_llava_keeps_the_best_of_every_frame(
-    model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
+    name: str, model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
 ) -> None:
     """FasterVLM on videos: [CLS] attention of the frame's own tower, [CLS] itself goes."""
-    library = VideoLlavaLibrary(model_folder("video_llava"))
+    library = VideoLlavaLibrary(model_folder(name))
     model = library.model
     layer = model.config.vision_feature_layer
     with torch.no_grad():
@@ -55,16 +57,17 @@ def test_video_llava_keeps_the_best_of_every_frame(
         rows.append(features[frame][[1 + token for token in best]])
     embeds = library.embedded_video(torch.cat(rows), QUESTION)
     expected = library.continue_from(embeds, STEPS)
-    for pipeline in load_all(bundle_of("video_llava")).values():
+    for pipeline in load_all(bundle_of(name)).values():
         result = pipeline.generate(vtp.Video(FRAMES), QUESTION, keep=4, max_new_tokens=STEPS)
         assert list(result.tokens) == expected
         assert result.image_tokens == 4 * len(FRAMES)
 
 
+@pytest.mark.parametrize("name", ["llava_onevision", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"])
 def test_onevision_pools_frames(
-    model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
+    name: str, model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
 ) -> None:
-    library = OneVisionLibrary(model_folder("llava_onevision"))
+    library = OneVisionLibrary(model_folder(name))
     whole = library.answer_video(FRAMES, QUESTION, STEPS)
     # Pruned: the attention that a patch receives, pooled as the tokens are.
     model = library.model
@@ -80,17 +83,18 @@ def test_onevision_pools_frames(
     rows.append(features[-1])  # the separator at the end
     embeds = library.embedded_video(torch.stack(rows), QUESTION)
     pruned = library.continue_from(embeds, STEPS)
-    for pipeline in load_all(bundle_of("llava_onevision", **COLUMN_MEAN)).values():
+    for pipeline in load_all(bundle_of(name, **COLUMN_MEAN)).values():
         for keep, expected in ((1.0, whole), (2, pruned)):
             video = vtp.Video(FRAMES)
             result = pipeline.generate(video, QUESTION, keep=keep, max_new_tokens=STEPS)
             assert list(result.tokens) == expected
 
 
+@pytest.mark.parametrize("name", ["internvl", "OpenGVLab/InternVL3-1B-hf"])
 def test_internvl_names_every_frame(
-    model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
+    name: str, model_folder: Callable[[str], Path], bundle_of: Callable[..., Path]
 ) -> None:
-    library = InternVlLibrary(model_folder("internvl"))
+    library = InternVlLibrary(model_folder(name))
     pixels = library.images(FRAMES, crop_to_patches=False, return_tensors="pt")["pixel_values"]
     text = library.tokenizer.apply_chat_template(
         [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": QUESTION}]}],
@@ -103,7 +107,7 @@ def test_internvl_names_every_frame(
     ids = library.tokenizer(text.replace("<video>", "\n".join(frames)), return_tensors="pt")
     out = library.model.generate(**ids, pixel_values=pixels, max_new_tokens=STEPS, do_sample=False)
     expected = out[0, ids["input_ids"].shape[1] :].tolist()
-    pipeline = vtp.load(bundle_of("internvl"))
+    pipeline = vtp.load(bundle_of(name))
     result = pipeline.generate(vtp.Video(FRAMES), QUESTION, keep=1.0, max_new_tokens=STEPS)
     assert list(result.tokens) == expected
 
