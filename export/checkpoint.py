@@ -101,11 +101,7 @@ def _safetensors_files(folder: Path) -> list[Path]:
         return [folder / SINGLE]
     if (folder / INDEX).is_file():
         return _shards(folder / INDEX)
-    variants = {
-        found["single"] or found["index"]: path
-        for path in sorted(folder.iterdir())
-        if (found := _VARIANT.fullmatch(path.name)) and not _SHARD.fullmatch(path.stem)
-    }
+    variants = _variants(folder)
     if len(variants) > 1:
         names = " and ".join(path.name for path in variants.values())
         raise ModelFileMissing(folder, SINGLE, f"of {names}, leave one, or rename one to {SINGLE}")
@@ -121,6 +117,21 @@ def _safetensors_files(folder: Path) -> list[Path]:
     if unsafe:
         raise UnsafeWeights(folder, unsafe[0])
     raise ModelFileMissing(folder, "*.safetensors")
+
+
+def variant_of(folder: Path) -> str | None:
+    """What transformers calls the weights of a folder, such as ``fp16``; None for plain names."""
+    if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+        return None
+    return next(iter(_variants(folder)), None)
+
+
+def _variants(folder: Path) -> dict[str, Path]:
+    return {
+        found["single"] or found["index"]: path
+        for path in sorted(folder.iterdir())
+        if (found := _VARIANT.fullmatch(path.name)) and not _SHARD.fullmatch(path.stem)
+    }
 
 
 def _shards(index: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from ..errors import ParityFailed
 from ..runtime.keep import Keep
 from ..runtime.preprocessing.base import Medium
+from .checkpoint import variant_of
 from .families.base import Family
 
 PROMPT = "What is in the picture?"
@@ -86,6 +87,7 @@ def load_torch_model(config: Any, folder: Path, dtype: torch.dtype = torch.float
         folder,
         config=config,
         dtype=dtype,
+        variant=variant_of(folder),
         attn_implementation="eager",
         use_safetensors=True,
         trust_remote_code=False,

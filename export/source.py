@@ -36,23 +36,25 @@ class ModelSource:
             ModelNotFound: the hub does not deliver them.
             UnsafeWeights: the repository has none in safetensors.
         """
-        if self.hub is None:
+        if self.hub is None or self._complete():
             return
-        wanted = [[SINGLE], _shards(self.folder / INDEX), ["model.*.safetensors"]]
-        if any(names and all(map(self._here, names)) for names in wanted[:2]):
+        names = _listed(self.hub, self.revision)
+        shards = _shards(self.folder / INDEX) if INDEX in names else []
+        variants = [name for name in names if re.fullmatch(r"model\.[\w.-]+\.safetensors", name)]
+        wanted = [SINGLE] if SINGLE in names else shards or variants
+        if wanted:
+            _download(self.hub, self.hub, self.revision, wanted)
             return
-        for names in filter(None, wanted):
-            _download(self.hub, self.hub, self.revision, names)
-            if any(map(self._here, names)):
-                return
-        import huggingface_hub
-
-        for name in sorted(huggingface_hub.list_repo_files(self.hub, revision=self.revision)):
+        for name in names:
             if name.endswith(UNSAFE):
                 raise UnsafeWeights(self.folder, name)
 
-    def _here(self, name: str) -> bool:
-        return any(self.folder.glob(name))
+    def _complete(self) -> bool:
+        """Whether what will be read is here already."""
+        for names in ([SINGLE], _shards(self.folder / INDEX)):
+            if names and all((self.folder / name).is_file() for name in names):
+                return True
+        return False
 
 
 def find_model(model: str, revision: str | None = None) -> ModelSource:
@@ -110,6 +112,21 @@ def _shards(index: Path) -> list[str]:
     return sorted({str(name) for name in found if re.fullmatch(r"[\w.-]+\.safetensors", str(name))})
 
 
+def _listed(hub: str, revision: str | None) -> list[str]:
+    """Names of a repository's files."""
+    import huggingface_hub
+
+    try:
+        return sorted(huggingface_hub.list_repo_files(hub, revision=revision))
+    except Exception as error:
+        raise _not_found(hub, hub, error) from error
+
+
+def _not_found(model: str, wanted: str, error: Exception) -> ModelNotFound:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return ModelNotFound(model, PRESETS, f"from the hub, {wanted}: {reason}")
+
+
 def _download(model: str, wanted: str, revision: str | None, names: list[str]) -> Path:
     import huggingface_hub
 
@@ -118,5 +135,4 @@ def _download(model: str, wanted: str, revision: str | None, names: list[str]) -
             huggingface_hub.snapshot_download(wanted, revision=revision, allow_patterns=names)
         )
     except Exception as error:  # no network, no such model, no licence accepted: many types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelNotFound(model, PRESETS, f"from the hub, {wanted}: {reason}") from error
+        raise _not_found(model, wanted, error) from error
