@@ -59,20 +59,20 @@ def measured(command: Sequence[str]) -> dict[str, Any]:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     before = used.ru_utime + used.ru_stime
     began = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     steps: list[tuple[float, str]] = []
-    assert process.stderr is not None
-    reader = threading.Thread(
-        target=lambda lines: steps.extend((time.perf_counter() - began, x.strip()) for x in lines),
-        args=(process.stderr,),
-    )
-    reader.start()
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, tree_memory(process.pid))
-        time.sleep(_PERIOD)
-    wall = time.perf_counter() - began
-    reader.join()
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        told = ((time.perf_counter() - began, line.strip()) for line in process.stderr)
+        reader = threading.Thread(target=steps.extend, args=(told,))
+        reader.start()
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, tree_memory(process.pid))
+            time.sleep(_PERIOD)
+        wall = time.perf_counter() - began
+        reader.join()
     if process.returncode:
         raise SystemExit(f"{command} failed: {steps[-5:]}")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time, sleep
@@ -189,6 +190,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.processor_time and given.threads != 1:
         parser.error("--processor-time needs --threads 1: waiting threads would count")
+    if not given.alone:
+        for module in ("llama_cpp", "gguf"):
+            if find_spec(module) is None:
+                raise SystemExit(
+                    f"Error: the module {module} is not installed: pip install llama-cpp-python "
+                    "gguf, or leave llama.cpp out with --alone"
+                )
     given.work.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0]
     sides = {

@@ -67,7 +67,7 @@ class Comparison:
         logits, _ = self.ours.prefill(seen)
         their_logits, _ = self.theirs.prefill(tokens, features)
         found = {
-            "pixels": _difference(their_pixels.numpy(), pixels),
+            "pixels": _difference(their_pixels.numpy(), pixels.pixels),
             "image_embeds": _difference(features.numpy(), seen.embeds[0].read()[0]),
             "logits": _difference(their_logits.numpy()[0], logits),
         }

@@ -60,6 +60,7 @@ def real_config(decoder: Mapping[str, int] = DECODER) -> Any:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     sample = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
+    sizes: dict[str, Any] = dict(decoder)
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=1024,
@@ -72,7 +73,7 @@ def real_config(decoder: Mapping[str, int] = DECODER) -> Any:
         ),
         text_config=LlamaConfig(
             vocab_size=32000,
-            **decoder,
+            **sizes,
             max_position_embeddings=2048,
             rms_norm_eps=1e-5,
             bos_token_id=sample["bos_token_id"],

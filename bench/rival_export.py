@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..samples.checkpoint_folder import ENDS
 from ..samples.checkpoint_sizes import Text
@@ -17,7 +18,8 @@ def write_decoder(folder: Path, text: Text) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     ends = {name: vocabulary()[token] for name, token in ENDS.items()}
-    config = LlamaConfig(**text.config(), **ends)
+    settings: dict[str, Any] = {**text.config(), **ends}
+    config = LlamaConfig(**settings)
     config.dtype, config.architectures = "float16", ["LlamaForCausalLM"]
     with torch.device("meta"):
         shapes = stored_shapes(LlamaForCausalLM(config))

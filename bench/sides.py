@@ -128,8 +128,9 @@ class HuggingFace:
     def encode(self) -> list[int]:
         """Token ids of the question, one image token for the image."""
         content = [{"type": "image"}, {"type": "text", "text": PROMPT}]
+        turns: list[Any] = [{"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
+            turns,
             chat_template=self._template,
             add_generation_prompt=True,
             tokenize=False,

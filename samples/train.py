@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -55,6 +56,19 @@ def load_tower(name: str, tower: CLIPVisionModel) -> None:
     tower.load_state_dict(trained.model.vision_tower.state_dict())
 
 
+def shortened(config: SampleConfig, scenes: int | None, steps: int | None) -> SampleConfig:
+    """The config with at most so many scenes, and steps of each stage; None: as many as it has."""
+    most_scenes = config.scenes if scenes is None else scenes
+    most_steps = max(config.tower_steps, config.language_steps) if steps is None else steps
+    return replace(
+        config,
+        scenes=min(config.scenes, most_scenes),
+        language_scenes=min(config.language_scenes, most_scenes),
+        tower_steps=min(config.tower_steps, most_steps),
+        language_steps=min(config.language_steps, most_steps),
+    )
+
+
 def make(config: SampleConfig, out: Path, work: Path) -> LlavaForConditionalGeneration:
     """Run what is missing of all stages and write the folder."""
     work.mkdir(parents=True, exist_ok=True)
@@ -85,11 +99,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
     parser.add_argument("--count", type=int, default=1_400, help="questions of the final accuracy")
+    parser.add_argument("--scenes", type=int, help="most training scenes, to try the training out")
+    parser.add_argument("--steps", type=int, help="most steps of each stage, for the same")
     parser.add_argument(
         "--latest", action="store_true", help="train nothing; write and measure what there is"
     )
     options = parser.parse_args(arguments)
-    config = CONFIGS[options.config]
+    config = shortened(CONFIGS[options.config], options.scenes, options.steps)
     if options.latest:
         model = latest_model(config, options.work)
         write_folder(model, config, options.out)

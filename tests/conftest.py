@@ -256,7 +256,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 @pytest.fixture(scope="session")
 def tiny_bundle(made_once: MadeOnce) -> Path:
     """The sample model, exported at keep 0.1; copy it before changing anything."""
-    return made_once("tiny-bundle", lambda out: _export("tiny", out))
+    return made_once("tiny-bundle", lambda out: _export("tiny", out, keep=0.1))
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +265,13 @@ def random_llava(made_once: MadeOnce) -> Path:
     return made_once("random_llava", _make_random_llava)
 
 
-def _make_random_llava(folder: Path) -> None:
+@pytest.fixture(scope="session")
+def deep_llava(made_once: MadeOnce) -> Path:
+    """As ``random_llava``, with four language layers in the place of two."""
+    return made_once("deep_llava", lambda folder: _make_random_llava(folder, layers=4))
+
+
+def _make_random_llava(folder: Path, layers: int = 2) -> None:
     import torch
     from transformers import (
         CLIPVisionConfig,
@@ -290,7 +296,7 @@ def _make_random_llava(folder: Path) -> None:
             vocab_size=sample["text_config"]["vocab_size"],
             hidden_size=64,
             intermediate_size=128,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=128,
@@ -318,13 +324,35 @@ def _make_random_llava(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def random_bundle(random_llava: Path, made_once: MadeOnce) -> Path:
     """``random_llava``, exported at keep 0.1; copy it before changing anything."""
-    return made_once("random-bundle", lambda out: _export(str(random_llava), out))
+    return made_once("random-bundle", lambda out: _export(str(random_llava), out, keep=0.1))
 
 
-def _export(model: str, out: Path) -> None:
+@pytest.fixture(scope="session")
+def sgl_bundle(made_once: MadeOnce) -> Path:
+    """The sample model, led by a guide; target ``ort`` only."""
+    options = {"method": "sgl", "targets": ("ort",)}
+    return made_once("tiny-sgl-ort", lambda out: _export("tiny", out, **options))
+
+
+@pytest.fixture(scope="session")
+def guide_bundle(made_once: MadeOnce) -> Path:
+    """The smaller sample model as a guide; target ``ort`` only."""
+    options = {"method": "guide", "targets": ("ort",)}
+    return made_once("tiny-guide-ort", lambda out: _export("tiny-guide", out, **options))
+
+
+@pytest.fixture(scope="session")
+def search_bundle(made_once: MadeOnce) -> Path:
+    """The sample model with a drop before each layer but the first; target ``ort`` only."""
+    stages = tuple(f"{layer}:1.0:attention" for layer in (1, 2, 3))
+    options = {"stages": stages, "targets": ("ort",)}
+    return made_once("tiny-search", lambda out: _export("tiny", out, **options))
+
+
+def _export(model: str, out: Path, **options: Any) -> None:
     from vtp.export import ExportOptions, export_model
 
-    export_model(model, out, ExportOptions(keep=0.1))
+    export_model(model, out, ExportOptions(**options))
 
 
 @pytest.fixture(scope="session")

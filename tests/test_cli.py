@@ -71,15 +71,6 @@ def test_every_argument_stands_in_the_help(vtp: Any, name: str) -> None:
         assert re.search(rf"\b{word}\b", text), word
 
 
-def test_every_example_is_accepted(name: str) -> None:
-    """The options of an example exist."""
-    inner = [f"{name} {one}" for one in CALIBRATIONS] if name == "calibrate" else []
-    options = [option for one in (name, *inner) for option in parts(command(one), click.Option)]
-    known = {opt for option in options for opt in (*option.opts, *option.secondary_opts)}
-    _, _, example = (command(name).help or "").partition("Example:")
-    assert set(re.findall(r"--[a-z-]+", example)) <= known
-
-
 def test_the_help_of_vtp_lists_every_command(vtp: Any) -> None:
     outcome = vtp("--help")
     assert outcome.status == 0
@@ -90,19 +81,6 @@ def test_the_help_of_vtp_lists_every_command(vtp: Any) -> None:
 
 def test_the_version(vtp: Any) -> None:
     assert package.__version__ in vtp("--version").out
-
-
-def test_the_documentation_is_what_help_says(
-    root: Path, python_environment: dict[str, str]
-) -> None:
-    made = subprocess.run(
-        [sys.executable, root / "docs" / "make_cli.py", "-"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=python_environment,
-    )
-    assert (root / "docs" / "cli.md").read_text() == made.stdout, "run: make docs"
 
 
 def test_every_command_and_option_is_documented(root: Path, name: str) -> None:

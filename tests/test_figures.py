@@ -8,32 +8,15 @@ from typing import Any
 
 import pytest
 
-from vtp.bench import chaining, methods
-from vtp.export import ExportOptions, export_model
+from vtp.bench import methods
 from vtp.samples import evaluate
 
 
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample model with one drop inside the decoder, ranked by a guide."""
-    out = tmp_path_factory.mktemp("figures") / "sgl"
-    export_model("tiny", out, ExportOptions(method="sgl"))
-    return out
-
-
-@pytest.fixture(scope="module")
-def guide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smaller sample model as a guide."""
-    out = tmp_path_factory.mktemp("figures") / "guide"
-    export_model("tiny-guide", out, ExportOptions(method="guide"))
-    return out
-
-
 def test_accuracy_at_equal_averages(
-    tiny_bundle: Path, staged: Path, guide: Path, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, sgl_bundle: Path, guide_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundles = [f"vision={tiny_bundle}", f"decoder={staged}"]
-    evaluate.main([*bundles, "--count", "7", "--averages", "0.5,0.1", "--guide", str(guide)])
+    bundles = [f"vision={tiny_bundle}", f"decoder={sgl_bundle}"]
+    evaluate.main([*bundles, "--count", "7", "--averages", "0.5,0.1", "--guide", str(guide_bundle)])
     out, err = capsys.readouterr()
     table = [line.split("|")[1:-1] for line in out.splitlines()[2:4]]
     assert [row[0].strip() for row in table] == ["vision", "decoder"]
@@ -48,11 +31,10 @@ def test_accuracy_at_equal_averages(
 
 
 def test_accuracy_by_exit_threshold(
-    staged: Path, guide: Path, capsys: pytest.CaptureFixture[str]
+    sgl_bundle: Path, guide_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate.main(
-        [f"sgl={staged}", "--count", "7", "--guide", str(guide), "--thresholds", "2,0.9,0"]
-    )
+    asked = ["--count", "7", "--guide", str(guide_bundle), "--thresholds", "2,0.9,0"]
+    evaluate.main([f"sgl={sgl_bundle}", *asked])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"]["sgl"]
     never, sometimes, always = (figures[key]["exits"] for key in ("2.0", "0.9", "0.0"))
     assert never == 0
@@ -69,23 +51,9 @@ def test_a_row_of_the_methods_table(tiny_bundle: Path) -> None:
     assert "| `fastervlm` | 128 | 128.0 |" in methods.table({"fastervlm": row})
 
 
-def test_a_row_with_a_guide(staged: Path, guide: Path) -> None:
-    row = methods.measure(staged, 1, 3, 1, 0.5, guide)
+def test_a_row_with_a_guide(sgl_bundle: Path, guide_bundle: Path) -> None:
+    row = methods.measure(sgl_bundle, 1, 3, 1, 0.5, guide_bundle)
     assert row["stages"][0] == 256
     assert row["average"] == pytest.approx(128, abs=1)
     assert 0 < row["guide"] < row["ttft"]
     assert row["ttft"] > row["guide"] + row["vision"] + row["prefill"]
-
-
-def test_one_stage_beside_several(
-    tiny_bundle: Path,
-    staged: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    arguments = ["chaining", str(tiny_bundle), str(staged), "--repeat", "2", "--steps", "2"]
-    monkeypatch.setattr("sys.argv", arguments)
-    chaining.main()
-    out = capsys.readouterr().out
-    assert "| prefill |" in out
-    assert json.loads(out.splitlines()[-1])["decode"]["ratio"] > 0

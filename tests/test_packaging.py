@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -34,6 +35,14 @@ def packages(project: dict[str, Any]) -> list[str]:
     """Folders of the listed packages, relative to the root."""
     listed: list[str] = project["tool"]["setuptools"]["packages"]
     return [name.removeprefix("vtp").removeprefix(".").replace(".", "/") for name in listed]
+
+
+def test_extras_that_are_shown_exist(root: Path, project: dict[str, Any]) -> None:
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), root / "Makefile"]
+    shown = re.findall(r"'[\w.-]+\[([\w,-]+)\]'", "".join(page.read_text() for page in pages))
+    assert len(shown) > 5
+    extras = set(project["project"]["optional-dependencies"])
+    assert {name for one in shown for name in one.split(",")} <= extras
 
 
 def test_every_package_folder_is_listed(source_files: list[str], packages: list[str]) -> None:

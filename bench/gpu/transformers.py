@@ -114,7 +114,8 @@ def _hugging_face(model: Path, folder: Path, dtype: str) -> dict[str, Any]:
     image = load_image(Bundle(folder).file(golden.image))
     processor = AutoProcessor.from_pretrained(model)
     kind = getattr(torch, dtype)
-    loaded = LlavaForConditionalGeneration.from_pretrained(model, dtype=kind).cuda()
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(model, dtype=kind)
+    loaded = loaded.cuda()
     text = f"USER: <image>\n{golden.prompt} ASSISTANT:"
 
     def answer(steps: int) -> float:

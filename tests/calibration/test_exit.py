@@ -17,18 +17,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def pair(made_once: Any) -> tuple[Path, Path]:
+def pair(sgl_bundle: Path, guide_bundle: Path) -> tuple[Path, Path]:
     """The sample model that is guided, and its guide."""
-    from vtp.export import ExportOptions, export_model
-
-    def export(model: str, method: str) -> Callable[[Path], None]:
-        options = ExportOptions(method=method, targets=("ort",))
-        return lambda out: (export_model(model, out, options), None)[1]
-
-    return (
-        made_once("tiny-sgl-ort", export("tiny", "sgl")),
-        made_once("tiny-guide-ort", export("tiny-guide", "guide")),
-    )
+    return sgl_bundle, guide_bundle
 
 
 @pytest.fixture

@@ -24,19 +24,6 @@ def rows(out: str) -> dict[str, dict[str, Any]]:
     return {row["schedule"]: row for row in found}
 
 
-@pytest.fixture(scope="session")
-def search_bundle(made_once: Any) -> Path:
-    """The sample model with a drop before each layer but the first."""
-    from vtp.export import ExportOptions, export_model
-
-    def export(out: Path) -> None:
-        stages = tuple(f"{layer}:1.0:attention" for layer in (1, 2, 3))
-        export_model("tiny", out, ExportOptions(stages=stages, targets=("ort",)))
-
-    folder: Path = made_once("tiny-search", export)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [("--max-drop", "5"), ("--average", "0.3")])
 def test_it_beats_the_uniform_schedule_on_questions_that_it_did_not_see(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,80 +18,24 @@ import vtp
 from vtp.errors import BeyondLimits, ContextTooLong, EngineUnavailable
 from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle import Bundle
-from vtp.runtime.engines import tensorrt as adapter
-from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
-from vtp.runtime.tensorrt.limits import Asked, capacities, make_limits, ranges
-from vtp.runtime.variants import EngineRecord, VariantRecord
+from vtp.runtime.tensorrt.limits import capacities
 from vtp.runtime.verify import replay, verify_bundle
 
 from ..runtime import stand_in_tensorrt as stand_in
-
-
-@dataclass(frozen=True)
-class _StandIn:
-    name: str = "tensorrt"
-    module: str = "stand_in"
-    install: str = ""
-    builds_for_other_cards: bool = False
-
-    def installed(self) -> bool:
-        return True
-
-    def load(self) -> Any:
-        return stand_in
+from ..runtime.stand_in_build import add_variant, in_place
 
 
 @pytest.fixture(autouse=True)
 def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in.RecordedMemory]:
     """The stand-in in the library's place, and its memory."""
-    memory = stand_in.RecordedMemory()
-    monkeypatch.setattr(stand_in, "MEMORY", memory)
-    monkeypatch.setitem(FLAVOURS, "tensorrt", _StandIn())
-    monkeypatch.setattr(adapter, "shared_cuda", lambda _: memory)
-    monkeypatch.setattr(adapter.cuda_memory, "missing", lambda: None)
-    adapter._library.cache_clear()
-    yield memory
-    adapter._library.cache_clear()
+    with in_place(monkeypatch) as memory:
+        yield memory
 
 
 def built(bundle: Path, out: Path, target: str, keep: Any = None, tokens: int = 400) -> Path:
     """A copy of a bundle with a variant whose engines are read by the stand-in."""
     shutil.copytree(bundle, out)
-    opened = Bundle(out)
-    manifest = opened.manifest
-    plan = manifest.plan
-    limits = make_limits(manifest, Asked(tokens=tokens, images=2 if keep is None else 1, keep=keep))
-    (out / "engines").mkdir()
-    engines = []
-    for graph in (g for g in manifest.graphs if g.target == target):
-        profiles = []
-        for decoding in (False, True) if graph.name.startswith("language") else (False,):
-            sizes, values = ranges(plan, limits, graph.name, decoding)
-            profile = {}
-            for spec in graph.inputs:
-                each = [sizes[d] if isinstance(d, str) else (d,) * 3 for d in spec.shape]
-                profile[spec.name] = [[low for low, _, _ in each], [high for _, _, high in each]]
-            profiles.append({n: p for n, p in profile.items() if n not in values})
-        host = [spec.name for spec in graph.inputs if spec.name in values]
-        data = stand_in.engine_file(opened.file(graph.file), profiles, host)
-        name = f"engines/{graph.name}.engine"
-        (out / name).write_bytes(data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        engines.append(EngineRecord(graph=graph.name, file=name, sha256=sha256, bytes=len(data)))
-    variant = VariantRecord(
-        name="tensorrt",
-        engine="tensorrt",
-        version=stand_in.__version__,
-        machine=machine(),
-        target=target,
-        compute_capabilities=(),
-        cuda=None,
-        topk="native",
-        plugin=None,
-        limits=limits,
-        engines=tuple(engines),
-    )
-    opened.rewrite(replace(manifest, variants=(variant,)))
+    add_variant(out, target, keep=keep, tokens=tokens)
     return out
 
 
@@ -227,7 +171,7 @@ def test_a_file_that_is_no_engine_is_told(exported: Callable[..., Path], tmp_pat
     opened = Bundle(bundle)
     (variant,) = opened.manifest.variants
     data = b"not an engine"
-    (bundle / "engines" / "vision.engine").write_bytes(data)
+    (bundle / "engines" / "tensorrt" / "vision.engine").write_bytes(data)
     broken = [
         replace(e, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
         if e.graph == "vision"

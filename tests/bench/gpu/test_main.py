@@ -9,18 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vtp.bench.gpu import engines, profile
 from vtp.bench.gpu.__main__ import CHECKS, report, run_check
-from vtp.runtime.cuda_memory import missing
-
-
-@pytest.fixture
-def no_device() -> str:
-    """Why there is no device."""
-    reason = missing()
-    if reason is None:
-        pytest.skip("there is a CUDA device: run make gpu-check")
-    return reason
 
 
 def test_without_a_device_every_check_says_why(
@@ -58,27 +47,3 @@ def test_the_report_is_a_table_for_each_check() -> None:
     )
     assert "- warm" in text
     assert "failed: no" in text
-
-
-def test_engines_that_are_here_are_timed_and_others_noted(
-    no_device: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engines, "_REPEAT", 2)
-    notes: list[str] = []
-    rows = engines.on_each(tiny_bundle, notes, engines.times)
-    assert {row["engine"] for row in rows} == {"cpu (ort)", "cpu (onnx)"}
-    assert [row["keep"] for row in rows[: len(engines.KEEPS)]] == list(engines.KEEPS)
-    assert all(float(row["largest difference from PyTorch"]) < 1e-3 for row in rows)
-    assert {note.partition(":")[0] for note in notes} >= {"tensorrt", "tensorrt-rtx", "cuda"}
-
-
-def test_a_profile_adds_up(
-    no_device: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(profile, "_ROUNDS", 3)
-    notes: list[str] = []
-    rows = engines.on_each(
-        tiny_bundle, notes, lambda pipeline, name: [profile.row(pipeline, name, notes)]
-    )
-    assert [row["adds up"] for row in rows] == ["yes"] * len(rows)
-    assert any("pruning can give at most" in note for note in notes)
