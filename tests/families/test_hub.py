@@ -217,3 +217,42 @@ def test_hub_layout_with_tables_of_older_versions(
     with_tables = export_model(str(folder), tmp_path / "with", options)
     without = export_model(str(model_folder(name)), tmp_path / "without", options)
     assert with_tables.golden.cases == without.golden.cases
+
+
+@pytest.mark.parametrize("family", ONE_A_FAMILY)
+def test_hub_layout_places_an_image_in_the_text_as_in_front(
+    family: str, hub_bundle: Callable[[str], tuple[Path, Path]]
+) -> None:
+    name = ONE_A_FAMILY[family]
+    folder, bundle = hub_bundle(name)
+    pipeline, library = vtp.load(bundle), library_of(name, folder)
+    layout, text = pipeline.bundle.manifest.prompt, pipeline.text
+
+    def ids(question: str, images: int = 1) -> list[int]:
+        return text.encode(layout.render_turn(question, images, first=True))
+
+    written = [layout.image_token, layout.image_open, "{image}"]
+    placed = [ids(f"look at {mark} what?") for mark in written]
+    assert placed[0] == placed[1] == placed[2]
+    around = layout.image_open.replace(layout.image_token, layout.image_text or layout.image_token)
+    turn = layout.render_turn("look at {image} what?", 1, first=True)
+    assert f"look at {around} what?" in turn
+    content = [
+        {"type": "text", "text": "look at "},
+        {"type": "image"},
+        {"type": "text", "text": " what?"},
+    ]
+    rendered = library.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        chat_template=library.template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    if "look at <" in rendered:  # the template leaves images where they are
+        token = layout.image_token
+        expected = library.tokenizer(rendered.replace(token, token.join(library.around)))
+        assert placed[0] == expected["input_ids"]
+    else:
+        assert family not in ("internvl", "qwen2_vl", "qwen2_5_vl")
+    result = pipeline.generate(picture(64, 64), "look at {image} what?", keep=1.0, max_new_tokens=1)
+    assert result.prompt_tokens == len(placed[0]) - 1 + result.image_tokens
