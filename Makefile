@@ -66,6 +66,7 @@ format: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_quotes.py
+	$(BIN)/python docs/make_models.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.compare --model tiny

@@ -57,6 +57,9 @@ def export_for_search(
         def step(self, text: str) -> None:
             progress.step(text)
 
+        def note(self, text: str) -> None:
+            progress.step(f"note: {text}")
+
     source = find_model(model, None)
     depth = ModelFolder(source.folder, None).config.get_text_config().num_hidden_layers
     places = tuple(layers) or spread(depth)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import OriginalLayout
 
-_WIDTHS: dict[str, dict[int, str]] = {
+_WIDTHS: dict[str, dict[Any, str]] = {
     "LLaVA-1.5": {
         4096: "llava-hf/llava-1.5-7b-hf",
         5120: "llava-hf/llava-1.5-13b-hf",
@@ -21,6 +21,11 @@ _WIDTHS: dict[str, dict[int, str]] = {
         4096: "llava-hf/llava-v1.6-vicuna-7b-hf",
         5120: "llava-hf/llava-v1.6-vicuna-13b-hf",
         7168: "llava-hf/llava-v1.6-34b-hf",
+    },
+    "LLaVA-NeXT with Qwen": {8192: "llava-hf/llava-next-72b-hf"},
+    "LLaVA-NeXT-Interleave": {
+        896: "llava-hf/llava-interleave-qwen-0.5b-hf",
+        3584: "llava-hf/llava-interleave-qwen-7b-hf",
     },
     "LLaVA-OneVision": {
         896: "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
@@ -51,20 +56,28 @@ def check_original(config: Mapping[str, Any]) -> None:
         or (parts and "vision_config" not in config)
     ):
         return
+    if "llm_cfg" in config:  # VILA's, which takes the same names; nobody has converted it
+        return
     if "mm_video_tower" in config:
         raise OriginalLayout("Video-LLaVA", "LanguageBind/Video-LLaVA-7B-hf")
     if kind == "llava_mistral" or "LlavaMistralForCausalLM" in classes:
         raise OriginalLayout("LLaVA-NeXT (1.6)", "llava-hf/llava-v1.6-mistral-7b-hf")
+    qwen = kind == "llava_qwen" or "LlavaQwenForCausalLM" in classes
     tiles = "anyres" in str(config.get("image_aspect_ratio"))
-    if kind == "llava_qwen" or "LlavaQwenForCausalLM" in classes:
-        name = "LLaVA-OneVision"
-    elif tiles and int(config.get("vocab_size") or 0) >= _LLAMA3_ROWS:
+    if tiles and not qwen and int(config.get("vocab_size") or 0) >= _LLAMA3_ROWS:
         raise OriginalLayout("LLaVA-NeXT (1.6)", "llava-hf/llama3-llava-next-8b-hf")
-    else:
-        name = "LLaVA-NeXT (1.6)" if tiles else "LLaVA-1.5"
+    by_tiles = "LLaVA-NeXT (1.6)" if tiles else "LLaVA-1.5"
+    name = _of_qwen(config) if qwen else by_tiles
     known = _WIDTHS[name]
-    width = config.get("hidden_size")
-    raise OriginalLayout(name, known.get(width, next(iter(known.values()))))
+    raise OriginalLayout(name, known.get(config.get("hidden_size"), next(iter(known.values()))))
+
+
+def _of_qwen(config: Mapping[str, Any]) -> str:
+    """Which of the models with a Qwen decoder: their classes have one name."""
+    if "clip-vit" in str(config.get("mm_vision_tower")):
+        return "LLaVA-NeXT with Qwen"
+    plain = config.get("image_aspect_ratio") == "anyres"
+    return "LLaVA-NeXT-Interleave" if plain else "LLaVA-OneVision"
 
 
 def _internvl(config: Mapping[str, Any]) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from vtp.errors import EmptyPrompt, ImageCountMismatch, ModelNotSupported
+from vtp.errors import EmptyPrompt, ImageCountMismatch, ModelNotSupported, OneTurnOnly
 from vtp.export.presets import TINY
 from vtp.export.prompt_layout import prompt_layout
 from vtp.runtime.prompt import PromptLayout
+from vtp.samples.hub import templates
 
 _LOOP = "{% for m in messages %}"
 _IMAGES = "{% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
@@ -137,3 +138,64 @@ def test_places_and_images_must_agree(layout: PromptLayout, question: str, image
 def test_an_empty_question_is_refused(layout: PromptLayout, question: str) -> None:
     with pytest.raises(EmptyPrompt):
         layout.render_turn(question, question.count("<image>"), first=True)
+
+
+HUB = {
+    "llava": templates.LLAVA,
+    "mistral": templates.MISTRAL,
+    "llama3": templates.LLAMA3,
+    "onevision": templates.ONEVISION,
+    "internvl": templates.INTERNVL.replace("<IMG_CONTEXT>", "<image>"),
+    "qwen": templates.QWEN.replace("<|image_pad|>", "<image>"),
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_a_published_template_is_rendered_as_it_is(name: str, images: int) -> None:
+    render = renderer(HUB[name])
+    layout = prompt_layout(render, "<image>", 4)
+    first = layout.render_turn("One?", images, first=True)
+    assert first == render([user("One?", images)])
+    turns = [user("One?", images), assistant("First."), user("Two?", 1), assistant("Second.")]
+    whole = render([*turns, user("Three?", images)])
+    asked = layout.answered if layout.answered is not None else layout.user_close
+    # What a conversation is made of: questions, the opening of their answers, answers, joins.
+    text = first.removesuffix(layout.user_close)
+    for answer, question, count in (("First.", "Two?", 1), ("Second.", "Three?", images)):
+        later = layout.render_turn(question, count, first=False)
+        text += asked + answer + later.removesuffix(layout.user_close)
+    # The space before an answer may be the answer's own.
+    assert (text + layout.user_close).replace(" ", "") == whole.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% if messages|length > 1 %}{{ raise_exception('once') }}{% endif %}", "does not render"),
+        ("{% if messages|length > 1 %}AGAIN {% endif %}", "changes a turn that is over"),
+        ("{% if messages|length > 3 %}{{ messages[9].x.y }}{% endif %}", "does not render"),
+    ],
+)
+def test_a_template_of_one_turn_is_taken_and_says_so_at_the_second(template: str, why: str) -> None:
+    def render(messages: list[dict[str, Any]]) -> str:
+        try:
+            return renderer(template + TEMPLATES["chatml"])(messages)
+        except Exception as error:
+            raise ModelNotSupported(
+                f"a chat template that does not render ({error})", []
+            ) from error
+
+    layout = prompt_layout(render, "<image>", 4)
+    assert layout.render_turn("What?", 1, first=True) == render([user("What?", 1)])
+    with pytest.raises(OneTurnOnly, match=why):
+        layout.render_turn("And?", 0, first=False)
+
+
+def test_the_name_of_an_image_is_one_in_every_model() -> None:
+    layout = prompt_layout(renderer(HUB["qwen"]), "<image>", 4)
+    whole = "<|vision_start|><image><|vision_end|>"
+    for mark in ("{image}", "<image>", whole):
+        turn = layout.render_turn(f"look at {mark} what?", 1, first=True)
+        assert f"look at {whole} what?" in turn
+        assert turn.count("<|vision_start|>") == 1

@@ -200,6 +200,7 @@ def test_a_folder_in_the_hubs_cache_is_called_by_its_repository(
 
 # --- what is no model in the form of transformers ---------------------------------------------
 
+_SIGLIP = {"mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_projector_type": "mlp2x_gelu"}
 _MM = {"mm_vision_tower": "openai/clip-vit-large-patch14-336", "mm_projector_type": "mlp2x_gelu"}
 ORIGINALS: dict[str, tuple[dict[str, Any], str]] = {
     "llava-v1.5-7b": (
@@ -250,13 +251,36 @@ ORIGINALS: dict[str, tuple[dict[str, Any], str]] = {
             "model_type": "llava",
             "hidden_size": 3584,
             "image_aspect_ratio": "anyres_max_9",
-            **_MM,
+            **_SIGLIP,
         },
         "llava-hf/llava-onevision-qwen2-7b-ov-hf",
     ),
     "llava-onevision-qwen2-0.5b-ov": (
-        {"model_type": "llava_qwen", "hidden_size": 896, **_MM},
+        {
+            "model_type": "llava_qwen",
+            "hidden_size": 896,
+            "image_aspect_ratio": "anyres_max_9",
+            **_SIGLIP,
+        },
         "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+    ),
+    "llava-next-interleave-qwen-7b": (
+        {
+            "model_type": "llava_qwen",
+            "hidden_size": 3584,
+            "image_aspect_ratio": "anyres",
+            **_SIGLIP,
+        },
+        "llava-hf/llava-interleave-qwen-7b-hf",
+    ),
+    "llava-next-72b": (
+        {
+            "architectures": ["LlavaQwenForCausalLM"],
+            "hidden_size": 8192,
+            "image_aspect_ratio": "anyres",
+            **_MM,
+        },
+        "llava-hf/llava-next-72b-hf",
     ),
     "Video-LLaVA-7B": (
         {
@@ -292,6 +316,14 @@ def test_the_form_of_the_authors_is_named_with_the_converted_repository(
     message = refused(vtp, folder, tmp_path)
     assert converted in message
     assert "in the form of its authors' own code" in message
+
+
+def test_a_model_that_nobody_converted_is_called_by_its_family(vtp: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    vila = {"model_type": "llava_llama", "architectures": ["LlavaLlamaModel"], "llm_cfg": {}}
+    (folder / "config.json").write_text(json.dumps(vila | _MM))
+    assert "model family 'llava_llama' is not supported" in refused(vtp, folder, tmp_path)
 
 
 QUANTIZED: dict[str, tuple[Mapping[str, Any], str]] = {
