@@ -116,10 +116,16 @@ AGAIN = [
 
 
 @pytest.mark.parametrize("name", AGAIN)
+@pytest.mark.parametrize("method", [None, "fastv"])
 def test_hub_layout_reads_an_answer_again_where_the_template_asks_for_it(
-    name: str, hub_bundle: Callable[[str], tuple[Path, Path]]
+    name: str,
+    method: str | None,
+    hub_bundle: Callable[[str], tuple[Path, Path]],
+    bundle_of: Callable[..., Path],
 ) -> None:
     folder, bundle = hub_bundle(name)
+    if method is not None:  # a decoder of two stages, each with a cache of its own
+        bundle = bundle_of(name, method, targets=("ort", "onnx"))
     library = library_of(name, folder)
     first = picture(64, 64)
     (features,) = library.features([first])
@@ -134,6 +140,17 @@ def test_hub_layout_reads_an_answer_again_where_the_template_asks_for_it(
             asked = chat.ask(question, keep=1.0, max_new_tokens=STEPS)
             expected = library.continue_from(rendered(library, history, features), STEPS)
             assert list(asked.tokens) == expected
+    if method is not None:
+        # Where tokens were dropped, a turn read again leaves the caches as one read at once.
+        chat = vtp.load(bundle, target="ort").chat()
+        chat.ask(QUESTION, first, keep=0.5, max_new_tokens=STEPS)
+        before = [stage.length for stage in chat._cache.stages]
+        chat.ask("what else?", keep=0.5, max_new_tokens=1)
+        grown = [
+            stage.length - length for stage, length in zip(chat._cache.stages, before, strict=True)
+        ]
+        assert before[0] > before[1]
+        assert grown[0] == grown[1]
 
 
 def said(role: str, text: str, images: int = 0) -> dict[str, Any]:
