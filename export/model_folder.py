@@ -132,10 +132,12 @@ class ModelFolder:
     ) -> VideoLayout | None:
         if self.preprocessing.sampling is None:
             return None
+        frame = self.family.frame_text(image_text)
+        number = None if frame else int(self.config.video_token_id)
+        if number is not None:
+            self._token(number, "video")
         token = self.family.video_token(self.config, self._tokenizer)
         opening = video_open(render, token, text_open)
-        frame = self.family.frame_text(image_text)
-        number = None if frame else self._tokenizer.convert_tokens_to_ids(token)
         return VideoLayout(open=opening, token=token, token_id=number, frame=frame)
 
     def _chat_template(self) -> str | None:

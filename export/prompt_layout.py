@@ -87,6 +87,12 @@ def _image_pieces(render: Render, before: str, image_token: str) -> tuple[str, s
     """
     with_image, _ = _split(render([_user(1, _FIRST)]), _FIRST)
     with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
+    if render([_user(1, _FIRST)]).count(image_token) == 0:
+        raise ModelNotSupported(
+            f"{_LEFT} does not write {image_token!r}, which is the image token by config.json and "
+            "the tokenizer, for an image",
+            ["template and tokenizer of the whole model, rather than of its decoder"],
+        )
     for length in range(len(_common_end(before, with_image)) + 1):
         head, text_open = before[: len(before) - length], before[len(before) - length :]
         image_open = with_image[len(head) : len(with_image) - length]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import configs, keys, processors, templates
 from .repository import Repository
 from .tokens import Tokens
@@ -56,7 +58,7 @@ _QWEN25_PLAIN = (
     *("<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
 )
 _QWEN25_ADDED = _QWEN2_ADDED | {token: 151657 + place for place, token in enumerate(_QWEN25_PLAIN)}
-_QWEN_CONFIG = {
+_QWEN_CONFIG: dict[str, Any] = {
     "add_prefix_space": False,
     "additional_special_tokens": [token for token in _QWEN2_ADDED if token != "<|endoftext|>"],
     "errors": "replace",

@@ -113,6 +113,12 @@ def test_a_template_with_images_after_the_question_is_refused() -> None:
         prompt_layout(render, "<image>", 4)
 
 
+def test_a_template_of_the_decoder_alone_is_refused() -> None:
+    render = renderer(TEMPLATES["mistral"].replace(_IMAGES, ""))
+    with pytest.raises(ModelNotSupported, match=r"does not write '<image>'.*rather than"):
+        prompt_layout(render, "<image>", 4)
+
+
 @pytest.fixture(scope="module")
 def layout() -> PromptLayout:
     return prompt_layout(renderer(TEMPLATES["vicuna"]), "<image>", 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import vtp
+from vtp.errors import ModelNotSupported, TokenMissing
 from vtp.export import ExportOptions, export_model
 from vtp.export.presets import PRESETS
 from vtp.samples.hub.table import REPOSITORIES
@@ -208,14 +211,31 @@ def test_hub_layout_of_onevision_fills_its_file(tmp_path: Path) -> None:
     assert 8 + len(text) + -len(text) % 8 + end == 1_787_445_680
 
 
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_hub_layout_without_a_token_is_told(
+    kind: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The tokenizer files of the decoder alone, in the place of the model's."""
+    name = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    folder = Path(shutil.copytree(model_folder(name), tmp_path / "model"))
+    token = f"<{kind}>"
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["content"] != token]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    added = settings["added_tokens_decoder"]
+    settings["added_tokens_decoder"] = {n: t for n, t in added.items() if t["content"] != token}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    # The library counts the tokens behind the missing one anew, so that another has its number.
+    said = {"image": "does not write '<video>', which is the image token", "video": "has no video"}
+    with pytest.raises((TokenMissing, ModelNotSupported), match=said[kind]):
+        export_model(str(folder), tmp_path / "out", ExportOptions())
+
+
 def test_hub_layout_with_tables_of_older_versions(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """transformers once stored what follows from the configuration; it is not read."""
-    import shutil
-
-    from safetensors.numpy import load_file, save_file
-
     name = "llava-hf/llava-1.5-7b-hf"
     folder = Path(shutil.copytree(model_folder(name), tmp_path / "model"))
     index = json.loads((folder / "model.safetensors.index.json").read_text())
