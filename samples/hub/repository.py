@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint_sizes import Size
@@ -41,5 +41,3 @@ class Repository:
     """Type of the weights on the hub, whatever its configurations say."""
     read: str
     """What of this was read, and where; the rest is from memory or inferred."""
-    stray: Mapping[str, Json] = field(default_factory=dict)
-    """Other files that lie there."""

@@ -43,7 +43,6 @@ def write_files(repository: Repository, folder: Path, small: bool) -> None:
         "config.json": repository.config(size, ids),
         "generation_config.json": _numbered(repository.generation, ids),
         **repository.processors(size),
-        **repository.stray,
     }
     texts = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
     texts |= repository.tokens.write(base)

@@ -246,6 +246,9 @@ VALID: dict[str, Any] = {
             "token_id": 110,
             "frame": None,
         },
+        "text_open": "",
+        "answered": None,
+        "one_turn": None,
     },
     "generation": {
         "max_new_tokens": 128,
@@ -388,6 +391,9 @@ FREE: list[Path] = [
     ("golden", "cases", 0, "frames"),
     ("language", "weights"),
     ("golden", "rounding"),
+    ("prompt", "text_open"),
+    ("prompt", "answered"),
+    ("prompt", "one_turn"),
     ("generation", "top_k"),
     ("generation", "repetition_penalty"),
     ("preprocessing", "image_cls"),
@@ -489,6 +495,8 @@ def test_the_schema_before_is_read_and_written_as_this_one() -> None:
     older["schema"] = OLDEST
     for key in ("top_k", "repetition_penalty"):
         del older["generation"][key]
+    for key in ("text_open", "answered", "one_turn"):
+        del older["prompt"][key]
     del older["preprocessing"]["image_cls"]
     assert json.loads(Manifest.from_json(json.dumps(older)).to_json()) == VALID
 
