@@ -18,7 +18,7 @@ from .families.base import Family, LanguageParts, VisionParts
 from .model_folder import ModelFolder
 from .quantize import check_shape
 from .recipe import Recipe
-from .reference import sample_image
+from .reference import PROMPT, STEPS, sample_image
 from .typed_model import make_model
 
 _MOST_CONTEXT = 2**22
@@ -102,6 +102,14 @@ def cut_model(
         if not 1 <= context <= _MOST_CONTEXT:
             raise OptionInvalid("context", context, f"a number of positions in 1..{_MOST_CONTEXT}")
         language = replace(language, context=context)
+    rows = len(opened.preprocessing(sample_image()).order)
+    needed = opened.length(PROMPT, rows) + STEPS
+    if language.context < needed:
+        raise OptionInvalid(
+            "context",
+            language.context,
+            f"at least {needed}: so many tokens has the sample that the export is checked with",
+        )
     language.rotary_tables()  # refuses positions whose angles cannot be tabulated
     recipe = recipe.for_tower(vision.has_cls)
     if video is not None and recipe.vision is not None:

@@ -93,6 +93,11 @@ class ModelFolder:
             found.append("the adapter beside the model is not applied: merge it first if it should")
         return found
 
+    def length(self, question: str, image_tokens: int) -> int:
+        """Tokens of a question about one image."""
+        text = self.prompt.render_turn(question, 1, first=True)
+        return len(self._tokenizer.encode(text)) - 1 + image_tokens
+
     def _prompt(self) -> PromptLayout:
         template = self._chat_template()
         image_id = int(self.config.image_token_id)

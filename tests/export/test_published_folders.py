@@ -420,6 +420,7 @@ MISTAKES = {
     "blocks": ["--weights", "int4", "--block", "256"],
     "a layout": ["--layout", "spatial"],
     "a context": ["--context", "0"],
+    "a context that the sample does not fit in": ["--context", "10"],
 }
 
 
