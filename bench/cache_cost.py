@@ -14,7 +14,7 @@ from statistics import median
 from time import perf_counter
 
 from ..runtime import Pipeline, load
-from ..runtime.splice import splice
+from ..runtime.model.splice import splice
 
 PROMPT = 100
 CAPACITIES = (128, 512, 2048)

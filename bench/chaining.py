@@ -17,10 +17,10 @@ from time import perf_counter
 
 import numpy as np
 
-from ..runtime.arrange import Arranged
-from ..runtime.layout import Prompt
-from ..runtime.pipeline import Pipeline, load
-from ..runtime.splice import splice
+from ..runtime.chat.pipeline import Pipeline, load
+from ..runtime.model.arrange import Arranged
+from ..runtime.model.layout import Prompt
+from ..runtime.model.splice import splice
 
 
 class _Side:

@@ -23,8 +23,8 @@ from time import perf_counter
 from typing import Any
 
 from ..export.exporter import ExportOptions, Progress, export_model
-from ..export.presets import TINY
-from ..runtime.manifest import FILE_NAME
+from ..export.source.presets import TINY
+from ..runtime.bundle.manifest import FILE_NAME
 from .floors import Machine, Work
 from .measure import KEEPS, Comparison
 from .real_model import make_real_model

@@ -49,8 +49,8 @@ def measure(side: str, folder: Path, threads: int, steps: int, keep: float) -> d
 
 
 def _ours(folder: Path, threads: int, steps: int, keep: float) -> Any:
-    from ..runtime.images import load_image
-    from ..runtime.pipeline import load
+    from ..runtime.chat.pipeline import load
+    from ..runtime.media.images import load_image
 
     pipe = load(folder, "cpu", threads=threads)
     image = load_image(folder / pipe.bundle.manifest.golden.image)
@@ -61,7 +61,7 @@ def _ours(folder: Path, threads: int, steps: int, keep: float) -> Any:
 def _hugging_face(folder: Path, threads: int, steps: int) -> Any:
     import torch
 
-    from ..export.reference import sample_image
+    from ..export.plan.sample import sample_image
     from .sides import HuggingFace
 
     side = HuggingFace(folder, threads)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime.manifest import LanguageRecord
+from ..runtime.bundle.manifest import LanguageRecord
 
 BLOCK, BLOCK_BYTES = 32, 18
 """Q4_0: a float16 scale, then 32 numbers of four bits."""

@@ -23,8 +23,8 @@ from statistics import median
 from time import perf_counter, process_time, sleep
 from typing import Any
 
-from ..export.reference import sample_image
-from ..runtime.tensorfile import TensorFile
+from ..export.plan.sample import sample_image
+from ..runtime.files.tensorfile import TensorFile
 from .floors import Machine
 from .gguf_model import write_gguf
 from .sides import Ours

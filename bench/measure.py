@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..export.reference import sample_image
+from ..export.plan.sample import sample_image
 from .floors import Machine
 from .sides import HuggingFace, Ours, timed
 

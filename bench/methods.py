@@ -45,8 +45,8 @@ def measure(
     bundle: Path, threads: int, steps: int, repeat: int, average: float, guide: Path | None = None
 ) -> dict[str, Any]:
     """Answer ``repeat`` times after one answer that is not counted."""
-    from ..runtime.images import load_image
-    from ..runtime.pipeline import load
+    from ..runtime.chat.pipeline import load
+    from ..runtime.media.images import load_image
 
     pipe = load(bundle, "cpu", threads=threads, guide=guide)
     manifest = pipe.bundle.manifest
@@ -120,7 +120,7 @@ def _source(model: str, work: Path, method: str) -> str:
 
 
 def _guide_for(bundle: Path, model: str, work: Path) -> Path | None:
-    from ..runtime.bundle import Bundle
+    from ..runtime.bundle.bundle import Bundle
 
     return _export(model, work, _GUIDE) if Bundle(bundle).manifest.plan.needs_guide else None
 

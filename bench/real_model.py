@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..export.presets import TINY
+from ..export.source.presets import TINY
 
 SEED = 0
 WEIGHTS_BYTES = 2

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..runtime.cache import KVCache
-from ..runtime.pipeline import load
+from ..runtime.chat.pipeline import load
+from ..runtime.model.cache import KVCache
+from ..runtime.model.splice import splice
+from ..runtime.model.vision import Seen
 from ..runtime.preprocessing import Medium
-from ..runtime.splice import splice
-from ..runtime.vision import Seen
 
 PROMPT = "What is in the picture?"
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import DataInvalid, ImageError, PromptError
 from ..runtime import Pipeline, Result
-from ..runtime.bundle import Bundle
-from ..runtime.keep import Keep
-from ..runtime.strict import read, write
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.keep import Keep
+from ..runtime.files.strict import read, write
 from .data import Question, QuestionFile
 from .journal import Journal
 from .progress import Clock, Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataInvalid, DataUnreadable
-from ..runtime.open_file import label_of, open_file
+from ..runtime.files.open_file import label_of, open_file
 
 ENTRIES = ("image", "prompt", "answer")
 """What of a line is read."""

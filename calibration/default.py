@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import BundleCorrupted
-from ..runtime.bundle import Bundle, sha256_of
-from ..runtime.keep import Keep, keep_count, show_keeps
-from ..runtime.manifest import FILE_NAME, HistoryRecord, Manifest
+from ..runtime.bundle.bundle import Bundle, sha256_of
+from ..runtime.bundle.keep import Keep, keep_count, show_keeps
+from ..runtime.bundle.manifest import FILE_NAME, HistoryRecord, Manifest
 from .asking import identity
 
 FIELD = "plan.drops.keep"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from ..errors import AverageOutOfReach, BoundNotMet, KeepGrows, NotCalibratable
-from ..runtime.bundle import Bundle
-from ..runtime.keep import Keep, Keeps, keep_count, show_keeps
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.keep import Keep, Keeps, keep_count, show_keeps
 from .asking import Asker
 from .bound import needed
 from .measure import Measured, measure

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BoundNotMet, NotCalibratable
-from ..export.activation_ranges import RangeEngine
-from ..export.awq import awq_graph, find_factors
-from ..export.qdq import quantize_graph, units
-from ..export.quantized_bundle import write_quantized
-from ..export.sensitivity import sensitivity
-from ..runtime.bundle import Bundle
-from ..runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-from ..runtime.images import DEFAULT_MAX_PIXELS
-from ..runtime.keep import Keep
-from ..runtime.manifest import GraphRecord, ProductsRecord
-from ..runtime.pipeline import Pipeline
+from ..export.quantization.activation_ranges import RangeEngine
+from ..export.quantization.awq import awq_graph, find_factors
+from ..export.quantization.qdq import quantize_graph, units
+from ..export.quantization.quantized_bundle import write_quantized
+from ..export.quantization.sensitivity import sensitivity
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.keep import Keep
+from ..runtime.bundle.manifest import GraphRecord, ProductsRecord
+from ..runtime.chat.pipeline import Pipeline
+from ..runtime.engines.onnxruntime.cpu import OnnxRuntimeCpu
+from ..runtime.media.images import DEFAULT_MAX_PIXELS
 from .asking import Asked, Asker, AskOptions, named
 from .measure import Measured, measure
 from .progress import Clock, Progress

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import AverageOutOfReach, BoundNotMet, NotCalibratable
-from ..runtime.keep import Keep
-from ..runtime.plan import Plan
+from ..runtime.bundle.keep import Keep
+from ..runtime.bundle.plan import Plan
 from .asking import Asked, Asker
 from .measure import Measured, measure, scores
 

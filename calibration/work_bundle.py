@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import BundleError, NotCalibratable
-from ..runtime.bundle import Bundle
-from ..runtime.manifest import FILE_NAME
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.manifest import FILE_NAME
 from .progress import Progress
 
 MOST_PLACES = 8
@@ -50,8 +50,8 @@ def export_for_search(
     """
     from ..export import ExportOptions, export_model
     from ..export import Progress as ExportProgress
-    from ..export.model_folder import ModelFolder
-    from ..export.source import find_model
+    from ..export.plan.model_folder import ModelFolder
+    from ..export.source.find import find_model
 
     class Told(ExportProgress):
         def step(self, text: str) -> None:

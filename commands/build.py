@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ..packages import require
-from ..runtime.keep import Keeps
-from ..runtime.variants import LimitsRecord
+from ..runtime.bundle.keep import Keeps
+from ..runtime.bundle.variants import LimitsRecord
 from .options import KeepsType, bundle_argument
 
 
@@ -100,7 +100,7 @@ def build(
       vtp build out/qwen2-vl-2b --engine tensorrt-rtx --max-image-tokens 1280 --max-keep 0.25
     """
     require("build", "vtp build", "onnx", "polygraphy")
-    from ..runtime.tensorrt.variant import BuildOptions, BuildProgress, build_variant
+    from ..runtime.engines.tensorrt.variant import BuildOptions, BuildProgress, build_variant
 
     class Shown(BuildProgress):
         def step(self, text: str) -> None:

@@ -12,7 +12,7 @@ from .options import format_option
 from .tables import show
 
 if TYPE_CHECKING:
-    from ..runtime.machine import Machine
+    from ..runtime.machine.machine import Machine
 
 _PRECISIONS = ("float16", "int8", "int4")
 _KEEPS = (1.0, 0.1)
@@ -41,7 +41,7 @@ def doctor(out: Path, memory: float | None, form: str) -> None:
       vtp doctor --memory 8
       vtp doctor --format json
     """
-    from ..runtime.machine import read_machine
+    from ..runtime.machine.machine import read_machine
 
     machine = read_machine(out)
     room = machine.room if memory is None else memory * 1e9
@@ -58,7 +58,7 @@ def doctor(out: Path, memory: float | None, form: str) -> None:
 
 
 def _facts(machine: Machine, room: float | None) -> Sequence[Mapping[str, Any]]:
-    from ..export.footprint import RUNTIME_BYTES, TEXT_TOKENS
+    from ..export.source.footprint import RUNTIME_BYTES, TEXT_TOKENS
 
     card = machine.card
     facts = {
@@ -110,7 +110,7 @@ def _sensors() -> Sequence[Mapping[str, Any]]:
 
 
 def _packages() -> Sequence[Mapping[str, Any]]:
-    from ..runtime.machine import PACKAGES, versions
+    from ..runtime.machine.machine import PACKAGES, versions
 
     return [
         {
@@ -129,8 +129,8 @@ def _install(package: str, extra: str | None) -> str:
 
 
 def _models(room: float, form: str) -> Sequence[Mapping[str, Any]]:
-    from ..export.footprint import footprint
-    from ..export.presets import PRESETS
+    from ..export.source.footprint import footprint
+    from ..export.source.presets import PRESETS
 
     rows = []
     for name, preset in PRESETS.items():

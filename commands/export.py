@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..packages import require
-from ..runtime.keep import Keep, Keeps, show_keeps
+from ..runtime.bundle.keep import Keep, Keeps, show_keeps
 from .options import keep_options
 
 if TYPE_CHECKING:
     from ..export import Progress
-    from ..runtime.manifest import Manifest
-    from ..runtime.plan import Plan
+    from ..runtime.bundle.manifest import Manifest
+    from ..runtime.bundle.plan import Plan
 
 _PACKAGES = (
     "torch",
@@ -207,8 +207,8 @@ def export(
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}
     from ..export import ExportOptions, export_model
-    from ..export.plan_file import read_plan
-    from ..export.precision import DEFAULT_BLOCK
+    from ..export.plan.plan_file import read_plan
+    from ..export.plan.precision import DEFAULT_BLOCK
 
     if plan_path is not None:
         plan = read_plan(plan_path)

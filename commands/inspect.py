@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BundleError
-from ..runtime.cost import FLOPS_FORMULA, cost
-from ..runtime.keep import show_keeps
+from ..runtime.bundle.cost import FLOPS_FORMULA, cost
+from ..runtime.bundle.keep import show_keeps
 from .options import bundle_argument, format_option
 from .tables import show
 
 if TYPE_CHECKING:
-    from ..runtime.bundle import Bundle
-    from ..runtime.manifest import HistoryRecord
-    from ..runtime.plan import Plan
-    from ..runtime.variants import VariantRecord
+    from ..runtime.bundle.bundle import Bundle
+    from ..runtime.bundle.manifest import HistoryRecord
+    from ..runtime.bundle.plan import Plan
+    from ..runtime.bundle.variants import VariantRecord
 
 
 @click.command()
@@ -32,7 +32,7 @@ def inspect(bundle: Path, form: str) -> None:
       vtp inspect out/tiny
       vtp inspect out/tiny --format json
     """
-    from ..runtime.bundle import Bundle
+    from ..runtime.bundle.bundle import Bundle
 
     opened = Bundle(bundle)
     problems: list[BundleError] = []

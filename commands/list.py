@@ -40,7 +40,7 @@ def list_(kind: str | None, form: str) -> None:
 
 
 def _presets() -> Sequence[Mapping[str, Any]]:
-    from ..export.presets import PRESETS
+    from ..export.source.presets import PRESETS
 
     return [
         {"preset": name, "model": preset.source, "what it is": preset.summary}

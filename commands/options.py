@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..runtime.keep import Keep, Keeps, parse_keep, parse_keeps
+from ..runtime.bundle.keep import Keep, Keeps, parse_keep, parse_keeps
 
 
 class KeepsType(click.ParamType):  # type: ignore[type-arg, unused-ignore]

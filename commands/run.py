@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.cost import FLOPS_FORMULA
-from ..runtime.keep import Keep, Keeps
+from ..runtime.bundle.cost import FLOPS_FORMULA
+from ..runtime.bundle.keep import Keep, Keeps
 from .options import (
     bundle_argument,
     engine_options,
@@ -22,7 +22,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..runtime import Pipeline, Result
-    from ..runtime.result import StageResult
+    from ..runtime.chat.result import StageResult
 
 
 @click.command()
@@ -112,8 +112,8 @@ def run(
       vtp run out/tiny --engine tensorrt-rtx --image scene.png --prompt "what is it?"
     """
     from ..runtime import Video, load
-    from ..runtime.images import DEFAULT_MAX_PIXELS
-    from ..runtime.overlay import check_path
+    from ..runtime.media.images import DEFAULT_MAX_PIXELS
+    from ..runtime.media.overlay import check_path
 
     if frames is not None and not videos:
         raise click.UsageError("--frames needs a --video")
@@ -226,8 +226,8 @@ def _document(result: Result) -> dict[str, Any]:
 def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
     """One overlay for each image, not of videos, of the patches that reach the last layer; several
     are numbered before the suffix."""
-    from ..runtime.images import load_image
-    from ..runtime.overlay import save_overlay
+    from ..runtime.media.images import load_image
+    from ..runtime.media.overlay import save_overlay
 
     if result.guide is not None and result.guide.exited:
         print("[no overlay: the guide answered, nothing was dropped]", file=sys.stderr)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.keep import show_keeps
+from ..runtime.bundle.keep import show_keeps
 from .options import bundle_argument, engine_options, format_option
 from .tables import show
 
 if TYPE_CHECKING:
-    from ..runtime.manifest import Deviation, Manifest
+    from ..runtime.bundle.manifest import Deviation, Manifest
 
 
 @click.command()
@@ -33,7 +33,7 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
     """
     from ..runtime import Bundle
     from ..runtime.engines import ENGINES, make_engine, why_not
-    from ..runtime.verify import verify_bundle
+    from ..runtime.verify.verify import verify_bundle
 
     opened = Bundle(bundle)
     manifest = opened.manifest

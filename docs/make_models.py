@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vtp.export.presets import PRESETS
+from vtp.export.source.presets import PRESETS
 from vtp.samples.hub.table import REPOSITORIES
 
 PAGE = Path(__file__).resolve().parent / "models.md"

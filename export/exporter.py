@@ -20,9 +20,9 @@ from ..errors import (
     ParityFailed,
     VerifyFailed,
 )
-from ..runtime.bundle import Bundle
-from ..runtime.keep import Keep, Keeps, check_keep
-from ..runtime.manifest import (
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.keep import Keep, Keeps, check_keep
+from ..runtime.bundle.manifest import (
     CHECK,
     FILE_NAME,
     SCHEMA,
@@ -33,27 +33,27 @@ from ..runtime.manifest import (
     ModelRecord,
     WeightsRecord,
 )
-from ..runtime.verify import verify_bundle
-from .check_depth import check_form, checked_layers
-from .checkpoint import Checkpoint, index_keys
-from .checkpoint_check import check_checkpoint, check_index, check_room
-from .cut import cut_graph
-from .cut_model import CutModel, cut_model
-from .golden import make_golden
-from .graphs import GraphMaker, TracedGraph
-from .memory import give_back
-from .model_folder import ModelFolder
+from ..runtime.verify.verify import verify_bundle
+from .check.cut_graph import cut_graph
+from .check.depth import check_form, checked_layers
+from .check.golden import make_golden
+from .check.memory import give_back
+from .check.staged_reference import emitted
+from .check.weight_samples import check_samples
+from .check.widened import widened_copy
+from .graphs.maker import GraphMaker, TracedGraph
 from .output import replace_folder
-from .precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
-from .recipe import Recipe, make_recipe
+from .plan.checkpoint_check import check_checkpoint, check_index, check_room
+from .plan.cut_model import CutModel, cut_model
+from .plan.model_folder import ModelFolder
+from .plan.precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
+from .plan.recipe import Recipe, make_recipe
 from .records import file_record, graph_file, graph_record, language_record
-from .sample_check import check_samples
 from .scores import score_class
-from .source import ModelSource, find_model
-from .staged_reference import emitted
+from .source.checkpoint import Checkpoint, index_keys
+from .source.find import ModelSource, find_model
 from .targets import make_target
-from .weights import WeightFile
-from .widened import widened_copy
+from .weights.weight_file import WeightFile
 
 
 class Progress:

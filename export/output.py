@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputExists
-from ..runtime.manifest import FILE_NAME
+from ..runtime.bundle.manifest import FILE_NAME
 
 
 @contextmanager

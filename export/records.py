@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from ..runtime.manifest import FileRecord, GraphRecord, LanguageRecord, TensorSpec, WeightsRecord
+from ..runtime.bundle.manifest import (
+    FileRecord,
+    GraphRecord,
+    LanguageRecord,
+    TensorSpec,
+    WeightsRecord,
+)
 
 if TYPE_CHECKING:
-    from .families.base import LanguageParts
+    from ..parts.language import LanguageParts
 
 
 def graph_file(name: str, target: str) -> str:

@@ -5,13 +5,13 @@ Never imports ``vtp.export``, torch, transformers or onnx.
 
 from __future__ import annotations
 
-from .answer import Answer
-from .bundle import Bundle
-from .chat import Chat
-from .keep import Keep, keep_count
-from .media import Video
-from .pipeline import Pipeline, load
-from .result import Result, Timings
+from .bundle.bundle import Bundle
+from .bundle.keep import Keep, keep_count
+from .chat.answer import Answer
+from .chat.chat import Chat
+from .chat.media import Video
+from .chat.pipeline import Pipeline, load
+from .chat.result import Result, Timings
 
 __all__ = [
     "Answer",

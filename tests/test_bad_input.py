@@ -18,7 +18,7 @@ from PIL import Image
 
 from vtp import errors, load
 from vtp.export import ExportOptions, export_model
-from vtp.runtime.pipeline import Pipeline
+from vtp.runtime.chat.pipeline import Pipeline
 
 Edit = Callable[[Path, Callable[[Any], Any]], None]
 Copy = Callable[[Path], Path]

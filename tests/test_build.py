@@ -25,16 +25,16 @@ from vtp.errors import (
     VariantMismatch,
     VariantMissing,
 )
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.decoder import Decoder
-from vtp.runtime.pipeline import load
-from vtp.runtime.sources import VariantSource
-from vtp.runtime.tensorrt import variant as building
-from vtp.runtime.tensorrt.fit import Here, misfit
-from vtp.runtime.tensorrt.flavours import target_for
-from vtp.runtime.tensorrt.graphs import write_for_tensorrt
-from vtp.runtime.tensorrt.limits import Asked, capacities, check_request, make_limits, ranges
-from vtp.runtime.tensorrt.variant import BuildOptions, BuildProgress, build_variant
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.sources import VariantSource
+from vtp.runtime.chat.pipeline import load
+from vtp.runtime.engines.capacity import Asked, capacities, check_request, make_limits, ranges
+from vtp.runtime.engines.tensorrt import variant as building
+from vtp.runtime.engines.tensorrt.fit import Here, misfit
+from vtp.runtime.engines.tensorrt.flavours import target_for
+from vtp.runtime.engines.tensorrt.graphs import write_for_tensorrt
+from vtp.runtime.engines.tensorrt.variant import BuildOptions, BuildProgress, build_variant
+from vtp.runtime.model.decoder import Decoder
 
 RTX = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",))
 needs_rtx = pytest.mark.skipif(
@@ -421,7 +421,7 @@ def test_a_variant_that_the_engine_has_not_is_told(built: Path, vtp: Any) -> Non
 
 
 def test_without_a_device_the_engine_says_so(built: Path) -> None:
-    from vtp.runtime import cuda_memory
+    from vtp.runtime.engines import cuda_memory
 
     if cuda_memory.missing() is None:
         pytest.skip("there is a CUDA device")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from vtp.export.footprint import footprint
+from vtp.export.source.footprint import footprint
 from vtp.runtime.engines import ENGINES
-from vtp.runtime.machine import PACKAGES, Card, read_machine
+from vtp.runtime.machine.machine import PACKAGES, Card, read_machine
 
 ORIN = {
     "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',

@@ -79,9 +79,12 @@ def inner(file: str) -> set[str]:
 
 
 def test_the_files_are_found() -> None:
-    assert {"cli.py", "errors/base.py", "runtime/bundle.py", "export/families/llava.py"} <= set(
-        FILES
-    )
+    assert {
+        "cli.py",
+        "errors/base.py",
+        "runtime/bundle/bundle.py",
+        "export/families/llava.py",
+    } <= set(FILES)
 
 
 def test_importing_the_runtime_brings_few_packages(run_script: Any) -> None:
@@ -152,7 +155,7 @@ def test_heavy_packages_are_imported_where_they_belong(file: str) -> None:
     folder = Path(file).parts[0]
     everywhere = {name.partition(".")[0] for name, level in imports(file, lazy=True) if not level}
     at_import = {name.partition(".")[0] for name, level in imports(file, lazy=False) if not level}
-    if file == "runtime/tensorrt/graphs.py":
+    if file == "runtime/engines/tensorrt/graphs.py":
         # Engines are built on the device, from graph files.
         assert everywhere & HEAVY == {"onnx"}
         assert not at_import & HEAVY
@@ -173,3 +176,43 @@ def test_imports_within_the_package_are_relative(file: str) -> None:
     assert not tops & (FOLDERS | {"cli", "errors", "packages"})
     if folder not in ("samples", "bench"):
         assert "vtp" not in tops
+
+
+@pytest.mark.parametrize("floor", ["export", "runtime", "runtime/engines"])
+def test_no_circles_between_rooms(floor: str) -> None:
+    """Folders of a floor import each other in one direction only; a file beside them is a room."""
+    arrows: dict[str, set[str]] = {}
+    depth = len(Path(floor).parts)
+    for file in (each for each in FILES if each.startswith(floor + "/")):
+        room = room_of(Path(file), depth)
+        for target in targets(file):
+            if target.parts[:depth] == Path(floor).parts and len(target.parts) > depth:
+                arrows.setdefault(room, set()).add(room_of(target, depth))
+    for room in arrows:
+        found: set[str] = set()
+        todo = set(arrows[room]) - {room}
+        while todo:
+            found.add(step := todo.pop())
+            todo |= arrows.get(step, set()) - found - {step}
+        assert room not in found, f"{room} imports what imports it"
+
+
+def room_of(path: Path, depth: int) -> str:
+    """The folder below a floor that a file or package is in, or the file itself."""
+    return path.with_suffix("").parts[depth]
+
+
+def targets(file: str) -> Iterator[Path]:
+    """Modules of the package that a file imports, as paths without suffix."""
+    here = Path(file).parent.parts
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = Path(*here[: len(here) - (node.level - 1)], *(node.module or "").split("."))
+            inner = [base / alias.name for alias in node.names]
+            known = [one for one in inner if (ROOT / one).is_dir() or named(one).exists()]
+            yield from known or [base]
+
+
+def named(module: Path) -> Path:
+    """The file of a module."""
+    return ROOT / module.with_name(module.name + ".py")

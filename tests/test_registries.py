@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import vtp.runtime.engines
 from vtp.cli import COMMANDS, command
 from vtp.export.families import FAMILIES, make_family
 from vtp.export.methods import METHODS, method_class
 from vtp.export.methods.base import DecoderMethod, Method, VisionMethod
 from vtp.export.methods.schedule import FreeSchedule
-from vtp.export.presets import PRESETS
 from vtp.export.scores import SCORES, score_class
 from vtp.export.scores.base import Arriving, DropScore
+from vtp.export.source.presets import PRESETS
 from vtp.export.targets import TARGETS, make_target
+from vtp.runtime.bundle.keep import ROUNDINGS
+from vtp.runtime.bundle.plan import POSITIONS
 from vtp.runtime.engines import ENGINES, engine_class
 from vtp.runtime.engines.base import Engine
-from vtp.runtime.keep import ROUNDINGS
-from vtp.runtime.plan import POSITIONS
 
 TABLES: dict[str, Mapping[str, object]] = {
     "methods": METHODS,
@@ -112,9 +115,25 @@ def test_every_method_has_a_row_with_its_paper(readme: str, name: str) -> None:
     assert paper is None or paper in row
 
 
-@pytest.mark.parametrize("table", ["methods", "scores", "families", "engines", "targets"])
+@pytest.mark.parametrize("table", ["methods", "scores", "families", "targets"])
 def test_every_file_of_a_table_is_a_row(root: Path, table: str) -> None:
     """A file without a row would never be found."""
-    folder = root / ("runtime" if table == "engines" else "export") / table
     modules = {str(row).partition(":")[0] for row in TABLES[table].values()}
-    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "base"} == modules
+    files = {path.stem for path in (root / "export" / table).glob("*.py")}
+    assert files - {"__init__", "base"} == modules
+
+
+def test_every_engine_is_a_row() -> None:
+    """Every class of an engine that can be made, wherever in the folder it is."""
+    rows = {engine_class(name) for name in ENGINES}
+    named = {f"{cls.__module__}:{cls.__qualname__}" for cls in rows}
+    folder = "vtp.runtime.engines."
+    todo, found = [Engine], set()
+    for name in pkgutil.walk_packages(vtp.runtime.engines.__path__, folder):
+        importlib.import_module(name.name)
+    while todo:
+        for cls in todo.pop().__subclasses__():
+            todo.append(cls)
+            if cls.__module__.startswith(folder):
+                found.add(f"{cls.__module__}:{cls.__qualname__}")
+    assert found == named

@@ -78,7 +78,7 @@ def test_every_module_of_the_runtime_imports(device: Environment, wheel: Path) -
     folders = ("calibration/", "runtime/", "commands/", "trt_plugins/", "cli", "errors", "packages")
     # What writes graphs needs onnx, and says so when it is asked to.
     names = [name for name in modules(wheel, *folders) if name != "vtp.calibration.quantize"]
-    assert "vtp.runtime.engines.onnxruntime_cpu" in names
+    assert "vtp.runtime.engines.onnxruntime.cpu" in names
     script = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     device.run("python", "-c", script, check=True)
 

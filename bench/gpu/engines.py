@@ -9,12 +9,12 @@ from statistics import median
 from typing import Any
 
 from ...errors import VtpError
-from ...runtime.bundle import Bundle
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.chat.pipeline import Pipeline, load
 from ...runtime.engines import ENGINES, engine_class
-from ...runtime.images import load_image
-from ...runtime.pipeline import Pipeline, load
-from ...runtime.tensorrt.flavours import FLAVOURS
-from ...runtime.verify import replay
+from ...runtime.engines.tensorrt.flavours import FLAVOURS
+from ...runtime.media.images import load_image
+from ...runtime.verify.verify import replay
 from .skip import Skip, need_device
 
 KEEPS = (1.0, 0.5, 0.25, 0.1, 0.05)
@@ -75,8 +75,8 @@ def bundle_for(work: Path, given: Path | None) -> Path:
 
 def build_all(folder: Path) -> list[str]:
     """Build with every TensorRT that is here; returns what went wrong."""
-    from ...runtime.cuda_memory import Cuda
-    from ...runtime.tensorrt.variant import TOPK, BuildOptions, build_variant
+    from ...runtime.engines.cuda_memory import Cuda
+    from ...runtime.engines.tensorrt.variant import TOPK, BuildOptions, build_variant
 
     notes = []
     capability = Cuda("engine check").capability

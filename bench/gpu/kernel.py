@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.cuda_memory import Cuda, DeviceBuffer
+from ...runtime.engines.cuda_memory import Cuda, DeviceBuffer
 from ...trt_plugins.launch import TopKTokensKernel
 from ...trt_plugins.topk_tokens import CASES, topk_tokens
 from .skip import need_device

@@ -28,7 +28,7 @@ def run(work: Path, bundle: Path | None) -> dict[str, Any]:
         {"what": "Python", "is": platform.python_version()},
     ]
     rows += [{"what": name, "is": _version(name)} for name in _PACKAGES]
-    from ...runtime.cuda_memory import Cuda, missing
+    from ...runtime.engines.cuda_memory import Cuda, missing
 
     reason = missing()
     if reason is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...runtime.pipeline import Pipeline
+from ...runtime.chat.pipeline import Pipeline
 from ...runtime.profile import document, make_workload, profile
 from .engines import build_all, bundle_for, on_each
 from .skip import need_device

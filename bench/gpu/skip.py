@@ -13,7 +13,7 @@ def need_device() -> None:
     Raises:
         Skip: with the reason.
     """
-    from ...runtime.cuda_memory import missing
+    from ...runtime.engines.cuda_memory import missing
 
     reason = missing()
     if reason is not None:

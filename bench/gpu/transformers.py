@@ -14,10 +14,10 @@ from time import perf_counter
 from typing import Any
 
 from ...errors import VtpError
-from ...runtime.bundle import Bundle
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.chat.pipeline import load
 from ...runtime.engines import ENGINES, engine_class
-from ...runtime.pipeline import load
-from ...runtime.system_files import available_memory
+from ...runtime.files.system_files import available_memory
 from ..real_model import DECODER, LLAVA_7B_DECODER, make_real_model
 from .engines import KEEPS, build_all, choices
 from .skip import Skip, need_device
@@ -108,7 +108,7 @@ def _hugging_face(model: Path, folder: Path, dtype: str) -> dict[str, Any]:
     import torch
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-    from ...runtime.images import load_image
+    from ...runtime.media.images import load_image
 
     golden = Bundle(folder).manifest.golden
     image = load_image(Bundle(folder).file(golden.image))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...runtime.keep import Keep, Keeps, show_keeps
+from ...runtime.bundle.keep import Keep, Keeps, show_keeps
 from ..options import (
     KeepsType,
     KeepType,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...packages import require
-from ...runtime.keep import Keeps, show_keeps
+from ...runtime.bundle.keep import Keeps, show_keeps
 from ..options import KeepsType, bundle_argument, format_option
 from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...packages import require
-from ...runtime.keep import Keep, keep_ratio
+from ...runtime.bundle.keep import Keep, keep_ratio
 from ..options import KeepType, engine_options, format_option
 from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
 
@@ -86,7 +86,7 @@ def schedule(
     from ...calibration.output import write_whole
     from ...calibration.schedule import Search, greedy, sigmoid
     from ...calibration.work_bundle import export_for_search, is_bundle
-    from ...export.plan_file import plan_file
+    from ...export.plan.plan_file import plan_file
     from ...runtime import load
 
     if average is not None and max_drop is not None:

@@ -11,8 +11,9 @@ import torch
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
-from ...runtime.preprocessing.tiles import TilePreprocessor
-from .base import ProcessorFiles, VisionParts, pixels_of
+from ..parts.vision import VisionParts
+from ..processors.tiles import tile_preprocessor
+from .base import ProcessorFiles, pixels_of
 from .llava import Llava
 
 
@@ -68,7 +69,7 @@ class InternVl(Llava):
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         tokens = self._side(config)
-        made = TilePreprocessor.from_hf_config(files.image, (tokens, tokens), video=files.video)
+        made = tile_preprocessor(files.image, (tokens, tokens), video=files.video)
         if (made.height, made.width) != tuple(vision.image_size):
             raise ModelNotSupported(
                 f"an image processor that makes tiles of {made.height} x {made.width} pixels",

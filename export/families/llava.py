@@ -14,9 +14,11 @@ from torch import nn
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
-from ...runtime.preprocessing.fixed import ImagePreprocessor
-from ..rotary import context_of
-from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
+from ..parts.language import LanguageParts
+from ..parts.rotary import context_of
+from ..parts.vision import VisionParts
+from ..processors.fixed import fixed_preprocessor
+from .base import Family, ProcessorFiles, pixels_of
 
 _DECODERS = ("llama", "mistral", "qwen2")
 _SELECTED = {"default": "all patches, without [CLS]", "full": "all that the tower gives"}
@@ -73,7 +75,7 @@ class Llava(Family):
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
-        made = ImagePreprocessor.from_hf_config(files.image, (side, side))
+        made = fixed_preprocessor(files.image, (side, side))
         made = replace(made, image_cls=self._keeps_cls(config))
         if (made.height, made.width) != (vision.image_size,) * 2:
             raise ModelNotSupported(

@@ -11,8 +11,10 @@ from transformers.image_processing_utils import select_best_resolution
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import SEPARATOR, Medium, Preprocessor
-from ...runtime.preprocessing.anyres import LAYOUTS, AnyResPreprocessor
-from .base import ProcessorFiles, VisionParts, pixels_of
+from ...runtime.preprocessing.anyres import LAYOUTS
+from ..parts.vision import VisionParts
+from ..processors.anyres import anyres_preprocessor
+from .base import ProcessorFiles, pixels_of
 from .llava import Llava
 
 
@@ -27,7 +29,7 @@ class LlavaNext(Llava):
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
-        made = AnyResPreprocessor.from_hf_config(
+        made = anyres_preprocessor(
             files.image,
             (side, side),
             model=files.model,

@@ -13,7 +13,8 @@ from torch import nn
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.anyres import AnyResPreprocessor
-from .base import VisionParts, pixels_of
+from ..parts.vision import VisionParts
+from .base import pixels_of
 from .llava_next import LlavaNext
 
 

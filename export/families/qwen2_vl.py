@@ -12,10 +12,12 @@ from torch import nn
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
-from ...runtime.preprocessing.patches import PatchPreprocessor
-from ..patch_tower import GroupProjector, PatchGroups, PatchProjection, PatchTower
-from ..rotary import context_of
-from .base import Family, LanguageParts, ProcessorFiles, VisionParts, pixels_of
+from ..parts.language import LanguageParts
+from ..parts.patch_tower import GroupProjector, PatchGroups, PatchProjection, PatchTower
+from ..parts.rotary import context_of
+from ..parts.vision import VisionParts
+from ..processors.patches import patch_preprocessor
+from .base import Family, ProcessorFiles, pixels_of
 
 _TYPICAL = (16, 16)
 _ROTARY = "visual.rotary_pos_emb"
@@ -43,7 +45,7 @@ class Qwen2VL(Family):
         context_of(text)
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
-        return PatchPreprocessor.from_hf_config(files.image, model=files.model, video=files.video)
+        return patch_preprocessor(files.image, model=files.model, video=files.video)
 
     def make(self, config: Any) -> nn.Module:
         import transformers

@@ -12,7 +12,8 @@ import torch
 
 from ...runtime.preprocessing import Medium, Preprocessor
 from ...runtime.preprocessing.fixed import ImagePreprocessor
-from .base import ProcessorFiles, VisionParts, pixels_of
+from ..parts.vision import VisionParts
+from .base import ProcessorFiles, pixels_of
 from .llava import Llava
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ...errors import LayerOutOfRange, ParameterInvalid, ScoreNotAvailable
-from ...runtime.plan import Drop
-from ..attention import symbolic
-from ..topk_op import topk_tokens
+from ...runtime.bundle.plan import Drop
+from ..ops.attention import symbolic
+from ..ops.topk_tokens import topk_tokens
 
 
 class TowerKind(Protocol):

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from ...errors import ParameterInvalid
-from ..cosine import cosines, directions
-from ..looping import State, loop_down
+from ..ops.cosine import cosines, directions
+from ..ops.loop import State, loop_down
 from .base import TowerView, VisionMethod
 
 _SPENT = 1e-4

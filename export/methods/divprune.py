@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from ..cosine import cosines
-from ..looping import State, loop_down
+from ..ops.cosine import cosines
+from ..ops.loop import State, loop_down
 from .base import TowerView, VisionMethod
 
 _FARTHEST = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...runtime.plan import Drop
+from ...runtime.bundle.plan import Drop
 from .base import DecoderMethod
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from ..places import places
-from ..topk_op import topk_tokens
+from ..ops.places import places
+from ..ops.topk_tokens import topk_tokens
 from .base import AttentionScored, TowerView, check_choice
 
 RANK, ROW = "rank", "row"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import ParameterInvalid
-from ...runtime.keep import check_keep, parse_keep
-from ...runtime.plan import Drop
+from ...runtime.bundle.keep import check_keep, parse_keep
+from ...runtime.bundle.plan import Drop
 from ..scores import score_class
 from .base import DecoderMethod
 

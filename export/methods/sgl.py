@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import ParameterInvalid
-from ...runtime.plan import Drop
+from ...runtime.bundle.plan import Drop
 from .base import DecoderMethod
 
 
@@ -16,8 +16,8 @@ class SmallVlmGuidance(DecoderMethod):
     """The large model's side: one drop by the scores of a guide, given at run time.
 
     The guide is a bundle of a smaller model exported with ``--method guide``; see
-    ``runtime/guide.py`` for its side and for the early exit. "A Stitch in Time Saves Nine: Small
-    VLM is a Precise Guidance for Accelerating Large VLMs", https://arxiv.org/abs/2412.03324.
+    ``runtime/chat/guide.py`` for its side and for the early exit. "A Stitch in Time Saves Nine:
+    Small VLM is a Precise Guidance for Accelerating Large VLMs", https://arxiv.org/abs/2412.03324.
     """
 
     name: ClassVar[str] = "sgl"

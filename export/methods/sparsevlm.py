@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import ParameterInvalid
-from ...runtime.plan import Drop
+from ...runtime.bundle.plan import Drop
 from .base import DecoderMethod, check_choice
 
 V1, V2 = "v1", "v2"

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from ..cosine import directions
-from ..places import places
-from ..recycle import int_of
-from ..shares import check_share, floor_share
-from ..topk_op import topk_tokens
+from ..ops.cosine import directions
+from ..ops.places import places
+from ..ops.shares import check_share, floor_share
+from ..ops.size import int_of
+from ..ops.topk_tokens import topk_tokens
 from .base import AttentionScored, TowerView
 
 

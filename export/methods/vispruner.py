@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 
-from ..cosine import cosines
-from ..looping import State, loop_down
-from ..places import places
-from ..ranking import ranked
-from ..shares import check_share, floor_share
-from ..topk_op import topk_tokens
+from ..ops.cosine import cosines
+from ..ops.loop import State, loop_down
+from ..ops.places import places
+from ..ops.ranking import ranked
+from ..ops.shares import check_share, floor_share
+from ..ops.topk_tokens import topk_tokens
 from .base import AttentionScored, TowerView
 
 _REMOVAL = 8

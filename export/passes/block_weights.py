@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ...runtime.manifest import WeightsRecord
+from ...runtime.bundle.manifest import WeightsRecord
 
 PARTS = ("values", "scales", "zeros")
 """Names of what a matrix is stored as; the last only where it is not symmetric."""

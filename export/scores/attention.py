@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from ..families.base import LanguageParts
+from ..parts.language import LanguageParts
 from .base import Arriving, DropScore, attention_rows
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ..families.base import LanguageParts
+from ..parts.language import LanguageParts
 from .base import Arriving, DropScore, attention_rows
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..attention import TRACE_OPSET, symbolic
+from ..ops.attention import TRACE_OPSET, symbolic
 from .base import CacheStep
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..attention import symbolic
+from ..ops.attention import symbolic
 from ..passes.fold_rotary import fold_rotary_into_attention
 from .base import CacheStep
 

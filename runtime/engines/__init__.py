@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 
 from ...errors import EngineUnavailable, EngineUnknown
-from ..manifest import Manifest
+from ..bundle.manifest import Manifest
 from .base import Engine
 
 ENGINES: dict[str, str] = {
-    "tensorrt": "tensorrt:TensorRt",
-    "tensorrt-rtx": "tensorrt:TensorRtRtx",
-    "cuda": "onnxruntime_cuda:OnnxRuntimeCuda",
-    "cpu": "onnxruntime_cpu:OnnxRuntimeCpu",
+    "tensorrt": "tensorrt.engine:TensorRt",
+    "tensorrt-rtx": "tensorrt.engine:TensorRtRtx",
+    "cuda": "onnxruntime.cuda:OnnxRuntimeCuda",
+    "cpu": "onnxruntime.cpu:OnnxRuntimeCpu",
 }
 """In order of preference: ``auto`` takes the first that can run here."""
 

@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..device import Device
-from ..manifest import DTYPES, FORMS, Manifest
-from ..sources import GraphSource, Source
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import DTYPES, FORMS, Manifest
+from ..bundle.sources import GraphSource, Source
+from .device import Device
 
 
 class Buffer(ABC):

@@ -17,21 +17,20 @@ import numpy as np
 from PIL import Image
 
 from ...errors import ImageUnreadable, VideoNotSupported
-from .. import strict
-from ..images import rgb_on_white
+from ..files import strict
+from ..media.frame_sampling import Sampling
+from ..media.growth import MAX_TILES, check_growth, check_video
+from ..media.images import rgb_on_white
 from . import checks, mosaic
 from .base import Box, Largest, Medium, Resample, check_frames, in_line, tile_after_tile
-from .hf_anyres_config import fields_from_hf_config
 from .levels import level_table, write_levels
-from .limits import MAX_TILES, check_growth, check_video
-from .sampling import Sampling
 
 MAX_PINPOINTS = 1024
 
 LAYOUTS = ("unpad", "spatial")
 
 
-def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
     """What the fields of an ``AnyResPreprocessor`` may be."""
     side = values["side"]
 
@@ -104,7 +103,7 @@ class AnyResPreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _rules(vars(self)))
+        checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> AnyResPreprocessor:
@@ -115,32 +114,6 @@ class AnyResPreprocessor:
         """See ``Preprocessor``."""
         written: dict[str, Any] = strict.write(self)
         return written
-
-    @classmethod
-    def from_hf_config(
-        cls,
-        config: Mapping[str, Any],
-        grid: tuple[int, int],
-        *,
-        model: Mapping[str, Any],
-        video: Mapping[str, Any] | None = None,
-        layout: str = "unpad",
-    ) -> AnyResPreprocessor:
-        """Read the configuration of LLaVA-NeXT's or LLaVA-OneVision's image processor.
-
-        Args:
-            config: The contents of ``preprocessor_config.json``.
-            grid: Rows and columns of the image tokens of one tile.
-            model: The contents of ``config.json``.
-            video: The contents of ``video_preprocessor_config.json``, where there is one.
-            layout: See the field.
-
-        Raises:
-            ModelNotSupported: A processor, flag or value that cannot be reproduced here.
-        """
-        values = fields_from_hf_config(config, model, video) | {"grid": grid, "layout": layout}
-        checks.check_model(values, _rules(values))
-        return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import VideoUnreadable
-from .sampling import Sampling
+from ..media.frame_sampling import Sampling
 
 SEPARATOR = -1
 """In ``Medium.order``: the row that the model learned as the end of a line or of an image."""

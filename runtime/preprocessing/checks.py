@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...errors import ManifestInvalid, ModelNotSupported
+from ...errors import ManifestInvalid
+from ..media.frame_sampling import Sampling
+from ..media.growth import MAX_GRID, MAX_SIDE
 from .levels import MAX_NUMBER, is_number
-from .limits import MAX_GRID, MAX_SIDE
-from .sampling import Sampling
 
 Rule = tuple[str, Callable[[Any], bool], str]
 """A field, whether a value of it is right, and what is accepted."""
@@ -110,14 +110,3 @@ def check_manifest(
         raise ManifestInvalid(
             f"{where}.{field}", f"{values[field]!r} is not accepted: give {accepted}"
         )
-
-
-def check_model(values: Mapping[str, Any], rules: Sequence[Rule]) -> None:
-    """Refuse settings of a model.
-
-    Raises:
-        ModelNotSupported: A value is not right.
-    """
-    if found := problem(values, rules):
-        field, accepted = found
-        raise ModelNotSupported(f"image processor setting {field} = {values[field]!r}", [accepted])

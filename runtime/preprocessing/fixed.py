@@ -14,15 +14,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...errors import ManifestInvalid, ModelNotSupported, VideoNotSupported
-from ..images import rgb_on_white
+from ...errors import ManifestInvalid, VideoNotSupported
+from ..media.frame_sampling import Sampling
+from ..media.growth import check_growth, check_video
+from ..media.images import rgb_on_white
 from . import checks
 from .base import Box, Largest, Medium, check_frames, tile_after_tile
-from .hf_image_config import VIDEO_LLAVA_FRAMES, fields_from_hf_config
-from .hf_video_config import sampling_from
 from .levels import level_table, write_levels
-from .limits import check_growth, check_video
-from .sampling import Sampling
 
 RESIZES = ("shortest_edge", "exact", "none")
 
@@ -78,7 +76,7 @@ class ImagePreprocessor:
     """So have those of an image."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _rules(vars(self)))
+        checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> ImagePreprocessor:
@@ -100,47 +98,13 @@ class ImagePreprocessor:
         }
         if values["sampling"] is not None:
             values["sampling"] = Sampling.from_dict(values["sampling"], f"{where}.sampling")
-        checks.check_manifest(values, _rules(values), where)
+        checks.check_manifest(values, rules(values), where)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types: tuples become lists."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
         return plain | {"sampling": self.sampling and self.sampling.to_dict()}
-
-    @classmethod
-    def from_hf_config(
-        cls,
-        config: Mapping[str, Any],
-        grid: tuple[int, int],
-        *,
-        video: Mapping[str, Any] | None = None,
-    ) -> ImagePreprocessor:
-        """Read the contents of a ``preprocessor_config.json`` of CLIP, SigLIP or (Video-)LLaVA.
-
-        Args:
-            config: The file's contents.
-            grid: Rows and columns of the image tokens of one tile.
-            video: The contents of ``video_preprocessor_config.json``, where there is one.
-
-        Raises:
-            ModelNotSupported: A processor, flag or value that cannot be reproduced here.
-        """
-        values = fields_from_hf_config(config)
-        if values["video_cls"]:
-            # Both processors have the same settings, with the same defaults.
-            clip = config if video is None else video
-            kind = {"image_processor_type": config["image_processor_type"]}
-            if fields_from_hf_config({**clip, **kind}) != values:
-                raise ModelNotSupported(
-                    "a video processor that resizes, crops or normalizes otherwise than that of "
-                    "images",
-                    ["the same settings in both"],
-                )
-            values["sampling"] = sampling_from(clip, count=VIDEO_LLAVA_FRAMES)
-        values["grid"] = grid
-        checks.check_model(values, _rules(values))
-        return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``; every image is one tile, however many the prompt has."""
@@ -241,7 +205,7 @@ class ImagePreprocessor:
         return image.crop((left, top, left + self.width, top + self.height))
 
 
-def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
     """What the fields of an ``ImagePreprocessor`` may be; what ``resize_to`` may, tells resize."""
     target = {
         "shortest_edge": (checks.is_side, checks.PIXELS),

@@ -16,14 +16,13 @@ import numpy as np
 from PIL import Image
 
 from ...errors import ImageUnreadable, VideoNotSupported
-from .. import strict
-from ..images import rgb_on_white
+from ..files import strict
+from ..media.frame_sampling import Sampling
+from ..media.growth import MAX_SIDE, check_video
+from ..media.images import rgb_on_white
 from . import checks
 from .base import Largest, Medium, check_frames
-from .hf_patches_config import fields_from_hf_config
 from .levels import MAX_NUMBER, level_table, write_levels
-from .limits import MAX_SIDE, check_video
-from .sampling import Sampling
 
 MAX_RATIO = 200
 """Longest edge of an image over its shortest, at most; the library's."""
@@ -32,7 +31,7 @@ UNKNOWN_FPS = 24.0
 """Frames per second that the library takes a video to have that does not say it."""
 
 
-def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
     """What the fields of a ``PatchPreprocessor`` may be."""
 
     def pixels(field: str) -> checks.Rule:
@@ -119,7 +118,7 @@ class PatchPreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _rules(vars(self)))
+        checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> PatchPreprocessor:
@@ -130,28 +129,6 @@ class PatchPreprocessor:
         """See ``Preprocessor``."""
         written: dict[str, Any] = strict.write(self)
         return written
-
-    @classmethod
-    def from_hf_config(
-        cls,
-        config: Mapping[str, Any],
-        *,
-        model: Mapping[str, Any],
-        video: Mapping[str, Any] | None = None,
-    ) -> PatchPreprocessor:
-        """Read the configuration of Qwen2-VL's image processor.
-
-        Args:
-            config: The contents of ``preprocessor_config.json``.
-            model: The contents of ``config.json``.
-            video: The contents of ``video_preprocessor_config.json``, where there is one.
-
-        Raises:
-            ModelNotSupported: A processor, flag or value that cannot be reproduced here.
-        """
-        values = fields_from_hf_config(config, model, video)
-        checks.check_model(values, _rules(values))
-        return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``; an image is one frame, however many the prompt has."""

@@ -14,17 +14,16 @@ import numpy as np
 from PIL import Image
 
 from ...errors import VideoNotSupported
-from .. import strict
-from ..images import rgb_on_white
+from ..files import strict
+from ..media.frame_sampling import Sampling
+from ..media.growth import MAX_SIDE, MAX_TILES, check_video
+from ..media.images import rgb_on_white
 from . import checks
 from .base import Box, Largest, Medium, check_frames, tile_after_tile
-from .hf_tiles_config import fields_from_hf_config
 from .levels import level_table, write_levels
-from .limits import MAX_SIDE, MAX_TILES, check_video
-from .sampling import Sampling
 
 
-def _rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
+def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
     """What the fields of a ``TilePreprocessor`` may be."""
     height, width, most = (values[name] for name in ("height", "width", "most"))
     return (
@@ -76,7 +75,7 @@ class TilePreprocessor:
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:
-        checks.check_manifest(vars(self), _rules(vars(self)))
+        checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
     def from_dict(cls, data: object, where: str = "preprocess") -> TilePreprocessor:
@@ -87,28 +86,6 @@ class TilePreprocessor:
         """See ``Preprocessor``."""
         written: dict[str, Any] = strict.write(self)
         return written
-
-    @classmethod
-    def from_hf_config(
-        cls,
-        config: Mapping[str, Any],
-        grid: tuple[int, int],
-        *,
-        video: Mapping[str, Any] | None = None,
-    ) -> TilePreprocessor:
-        """Read the configuration of InternVL's image processor.
-
-        Args:
-            config: The contents of ``preprocessor_config.json``.
-            grid: Rows and columns of the image tokens of one tile.
-            video: The contents of ``video_preprocessor_config.json``, where there is one.
-
-        Raises:
-            ModelNotSupported: A processor, flag or value that cannot be reproduced here.
-        """
-        values = fields_from_hf_config(config, video) | {"grid": grid}
-        checks.check_model(values, _rules(values))
-        return cls(**values)
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``; an image is cut alike, however many the prompt has."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OptionInvalid
-from ..open_file import open_file
+from ..files.open_file import open_file
 
 _FORM = (
     'a JSON file such as {"1.0": 0.987, "0.1": 0.99}, or what python -m vtp.samples.evaluate '

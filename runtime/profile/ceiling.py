@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..plan import Plan
+from ..bundle.plan import Plan
 from .measure import DECODE, Series
 from .statistics import Estimate, Medians, Rounds
 from .workload import TEXT_ONLY, WHOLE

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..media import Video
+from ..chat.media import Video
 from .ceiling import Ceiling, rounds_of
 from .measure import Series
 from .operators import Operators

@@ -9,10 +9,10 @@ from time import sleep
 
 import numpy as np
 
-from ..chat import Chat, Settings
-from ..marks import Marks, Span
-from ..pipeline import Pipeline
-from ..result import Result
+from ..chat.chat import Chat, Settings
+from ..chat.pipeline import Pipeline
+from ..chat.result import Result
+from ..model.marks import Marks, Span
 from .memory import device_bytes, peak_host_bytes
 from .workload import WHOLE, Point, Workload
 

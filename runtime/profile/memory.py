@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..device import Device
-from ..system_files import kilobytes_of
+from ..engines.device import Device
+from ..files.system_files import kilobytes_of
 
 _PROC = Path("/proc")
 

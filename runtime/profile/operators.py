@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...trt_plugins.topk_tokens import OP_TYPE
+from ..chat.pipeline import Pipeline
 from ..engines.base import OperatorEvent
-from ..marks import Span
-from ..pipeline import Pipeline
+from ..model.marks import Span
 from .measure import Measurement, Progress
 from .workload import Point, Workload
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import OptionInvalid
-from ..pipeline import Pipeline
+from ..chat.pipeline import Pipeline
 from .ceiling import Verdict, judge
 from .energy import energy_per_request
 from .measure import Measurement, Progress, Series, silent

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..marks import Span
+from ..model.marks import Span
 from .operators import Operators
 from .profile import Profile
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AverageOutOfReach, OptionInvalid
-from ..keep import Keep, keep_ratio, parse_keep
-from ..loaded import LoadedBundle
-from ..media import VIDEO, kinds_of, preprocess, read_media
-from ..plan import Plan
+from ..bundle.keep import Keep, keep_ratio, parse_keep
+from ..bundle.plan import Plan
+from ..chat.media import VIDEO, kinds_of, preprocess, read_media
+from ..model.loaded import LoadedBundle
 
 WHOLE = "1.0"
 """The keep that everything is compared with."""

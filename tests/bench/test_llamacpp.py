@@ -13,7 +13,7 @@ import pytest
 
 from vtp.bench import floors, llamacpp
 from vtp.bench.gguf_model import BLOCK, BLOCK_BYTES, write_gguf
-from vtp.runtime.bundle import Bundle
+from vtp.runtime.bundle.bundle import Bundle
 
 
 class _Settings:

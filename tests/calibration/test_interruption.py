@@ -79,7 +79,7 @@ def test_an_interruption_while_the_manifest_is_written(
 ) -> None:
     """Wherever it comes, before the file is moved into place, the old manifest stays alone."""
     from vtp.calibration.default import write_default
-    from vtp.runtime.bundle import Bundle
+    from vtp.runtime.bundle.bundle import Bundle
 
     bundle = copy_of(tiny_bundle)
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}

@@ -14,7 +14,7 @@ import pytest
 
 import vtp as package
 from vtp.calibration.default import write_default
-from vtp.runtime.bundle import Bundle
+from vtp.runtime.bundle.bundle import Bundle
 from vtp.samples.scenes import same_answer
 from vtp.samples.write_questions import write_questions
 

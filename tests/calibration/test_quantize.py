@@ -17,10 +17,10 @@ from vtp.calibration.journal import Journal
 from vtp.calibration.progress import Progress
 from vtp.calibration.quantize import Quantized, QuantizeOptions, Quantizer
 from vtp.errors import BoundNotMet, DataInvalid, NotCalibratable
-from vtp.export.activation_ranges import RangeEngine
+from vtp.export.quantization.activation_ranges import RangeEngine
 from vtp.runtime import load
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.tensorfile import TensorFile
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.files.tensorfile import TensorFile
 from vtp.samples.scenes import evaluation_set, same_answer
 
 
@@ -103,7 +103,7 @@ def test_tensorrt_rtx_builds_it(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
-    from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
+    from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
 
     bundle = tmp_path / "bundle"
     if (form, dtype) == ("int8", "float32"):
@@ -225,7 +225,7 @@ def test_a_bundle_that_was_checked_in_part(
 ) -> None:
     """Its graph of the first layers is cut anew, out of the quantized one."""
     from vtp.export import ExportOptions, export_model
-    from vtp.export.presets import PRESETS
+    from vtp.export.source.presets import PRESETS
 
     def export(out: Path) -> None:
         options = ExportOptions(check="layers:1", targets=("ort",))
@@ -262,7 +262,7 @@ def test_awq_of_a_model_in_stages(
 ) -> None:
     """Layers are counted anew in every stage; the weights of all targets exist once."""
     from vtp.export import ExportOptions, export_model
-    from vtp.export.presets import PRESETS
+    from vtp.export.source.presets import PRESETS
 
     def export(out: Path) -> None:
         export_model(PRESETS["tiny"].source, out, ExportOptions(stages=("2:0.5:attention",)))

@@ -13,8 +13,8 @@ import pytest
 
 from vtp.calibration.schedule import sigmoid_counts
 from vtp.calibration.work_bundle import spread
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.plan import Drop, Plan
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.plan import Drop, Plan
 from vtp.samples.write_questions import write_questions
 
 
@@ -95,7 +95,7 @@ def test_from_a_model_to_a_bundle_with_the_plan(
 @pytest.mark.slow
 def test_a_plan_with_drops_on_both_sides(vtp: Any, random_llava: Path, tmp_path: Path) -> None:
     """Written by ``plan_file`` and read by ``vtp export``, the plan is what it was."""
-    from vtp.export.plan_file import plan_file
+    from vtp.export.plan.plan_file import plan_file
 
     exported = vtp(
         "export", random_llava, "--method", "vispruner+schedule", "--stage", "1:0.25:attention",

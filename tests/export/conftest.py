@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from vtp.export import ExportOptions, export_model
-from vtp.export.presets import TINY
+from vtp.export.source.presets import TINY
 from vtp.export.targets import TARGETS, make_target
-from vtp.runtime.keep import Keeps
+from vtp.runtime.bundle.keep import Keeps
 
 # On models this small, several threads mostly wait for each other.
 torch.set_num_threads(1)

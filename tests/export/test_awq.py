@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vtp.export.activation_ranges import RangeEngine
-from vtp.export.awq import awq_graph, best_factor, find_factors
-from vtp.export.qdq import units
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.pipeline import Pipeline
+from vtp.export.quantization.activation_ranges import RangeEngine
+from vtp.export.quantization.awq import awq_graph, best_factor, find_factors
+from vtp.export.quantization.qdq import units
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.chat.pipeline import Pipeline
 
 BLOCK = 32
 

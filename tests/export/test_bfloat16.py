@@ -16,12 +16,12 @@ import vtp
 from vtp.errors import EngineUnavailable, ParityFailed, TargetLacksType
 from vtp.export import ExportOptions, export_model
 from vtp.export import exporter as exporting
-from vtp.export.weights import WeightFile
-from vtp.export.widened import widened_copy
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.cuda_memory import DeviceBuffer
+from vtp.export.check.widened import widened_copy
+from vtp.export.weights.weight_file import WeightFile
+from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.engines import why_not
-from vtp.runtime.tensorfile import TensorFile, float32_of
+from vtp.runtime.engines.cuda_memory import DeviceBuffer
+from vtp.runtime.files.tensorfile import TensorFile, float32_of
 
 from .test_parity import QUESTION, STEPS, HuggingFace, picture
 

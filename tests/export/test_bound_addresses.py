@@ -15,8 +15,8 @@ import pytest
 import vtp
 from vtp.errors import EngineUnavailable
 from vtp.runtime.engines import ENGINES
-from vtp.runtime.engines.onnxruntime_cuda import OnnxRuntimeCuda
-from vtp.runtime.verify import replay
+from vtp.runtime.engines.onnxruntime.cuda import OnnxRuntimeCuda
+from vtp.runtime.verify.verify import replay
 
 from ..runtime.host_memory import HostMemory
 
@@ -44,7 +44,7 @@ class OnHost(OnnxRuntimeCuda):
 def on_host(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the engine."""
     monkeypatch.setitem(ENGINES, "cuda", "onnxruntime_cuda:OnHost")
-    monkeypatch.setattr("vtp.runtime.engines.onnxruntime_cuda.OnHost", OnHost, raising=False)
+    monkeypatch.setattr("vtp.runtime.engines.onnxruntime.cuda.OnHost", OnHost, raising=False)
     return "cuda"
 
 

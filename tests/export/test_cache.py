@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import vtp
-from vtp.runtime.cache import CachedRun, StageCache
-from vtp.runtime.splice import splice
+from vtp.runtime.model.cache import CachedRun, StageCache
+from vtp.runtime.model.splice import splice
 
 
 @pytest.fixture(params=["ort", "onnx", "trt10"])

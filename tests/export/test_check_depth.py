@@ -16,14 +16,17 @@ from PIL import Image
 from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from vtp.errors import OptionInvalid, ParityFailed, VerifyFailed, WeightsNotCopied
-from vtp.export import ExportOptions, check_depth, export_model, exporter, streamed_model, weights
-from vtp.export.check_depth import checked_layers
-from vtp.export.checkpoint import Checkpoint
+from vtp.export import ExportOptions, export_model, exporter
+from vtp.export.check import depth as check_depth
+from vtp.export.check import streamed_model
+from vtp.export.check.depth import checked_layers
 from vtp.export.families import make_family
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.tensorfile import TensorFile
-from vtp.runtime.text import Text
-from vtp.runtime.verify import verify_bundle
+from vtp.export.source.checkpoint import Checkpoint
+from vtp.export.weights import weight_file as weights
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.files.tensorfile import TensorFile
+from vtp.runtime.model.tokenizer import Text
+from vtp.runtime.verify.verify import verify_bundle
 
 from .test_verify import with_scaled_weight
 
@@ -234,7 +237,7 @@ def test_no_second_copy_of_the_weights_stays(
     """The model that PyTorch ran is gone before ONNX Runtime loads the graphs."""
     import weakref
 
-    from vtp.export import golden
+    from vtp.export.check import golden
 
     models: list[Any] = []
     load, verify = golden.load_torch_model, exporter.verify_bundle

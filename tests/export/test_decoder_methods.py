@@ -18,7 +18,7 @@ from PIL import Image
 
 import vtp
 from vtp.errors import KeepCountMismatch, KeepGrows
-from vtp.runtime.chat import Chat, Settings
+from vtp.runtime.chat.chat import Chat, Settings
 
 from .staged_oracle import Keep, Oracle, OracleAnswer, OracleDrop, Rows
 

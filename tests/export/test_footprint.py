@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vtp.export.footprint import RUNTIME_BYTES, TEXT_TOKENS, footprint
-from vtp.export.presets import PRESETS
+from vtp.export.source.footprint import RUNTIME_BYTES, TEXT_TOKENS, footprint
+from vtp.export.source.presets import PRESETS
 from vtp.samples.checkpoint_families import FAMILIES
 from vtp.samples.checkpoint_sizes import SIZES
 from vtp.samples.make_checkpoint import empty_model

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from vtp.export.targets import TARGETS
 from vtp.runtime import Bundle
-from vtp.runtime.manifest import Manifest
+from vtp.runtime.bundle.manifest import Manifest
 
 LAYERS = 3
 WIDTH = 64

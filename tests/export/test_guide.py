@@ -22,10 +22,10 @@ import vtp
 from vtp.errors import ContextTooLong, GuideMismatch, GuideMissing, SamplingInvalid
 from vtp.export import ExportOptions, export_model
 from vtp.export.targets import TARGETS
-from vtp.runtime.chat import Chat, Settings
-from vtp.runtime.images import load_image
-from vtp.runtime.loaded import LoadedBundle
-from vtp.runtime.tensorfile import TensorFile
+from vtp.runtime.chat.chat import Chat, Settings
+from vtp.runtime.files.tensorfile import TensorFile
+from vtp.runtime.media.images import load_image
+from vtp.runtime.model.loaded import LoadedBundle
 
 QUESTION = "how many shapes are there?"
 STEPS = 16

@@ -19,7 +19,7 @@ from transformers import LlavaForConditionalGeneration as Llava
 import vtp
 from vtp.errors import ContextTooLong, ModelNotSupported
 from vtp.export import ExportOptions, Progress, export_model
-from vtp.export.generation import generation_defaults, ignored_settings
+from vtp.export.source.generation import generation_defaults, ignored_settings
 
 from ..families.conftest import picture
 from ..families.library import VideoLlavaLibrary

@@ -19,7 +19,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import vtp
 from vtp.errors import KeepOutOfRange
-from vtp.runtime.plan import keep_count
+from vtp.runtime.bundle.plan import keep_count
 
 QUESTION = "how many shapes are there?"
 STEPS = 16

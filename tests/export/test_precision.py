@@ -16,9 +16,9 @@ import vtp
 from vtp.errors import ManifestInvalid, ParityFailed
 from vtp.export import ExportOptions, export_model
 from vtp.export.targets import TARGETS
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.manifest import Manifest
-from vtp.runtime.tensorfile import TensorFile
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.manifest import Manifest
+from vtp.runtime.files.tensorfile import TensorFile
 
 METHODS = (("grouped-query", "fastervlm", 0.25), ("deep", "pyramiddrop", None))
 

@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from vtp.errors import EmptyPrompt, ImageCountMismatch, ModelNotSupported, OneTurnOnly
-from vtp.export.presets import TINY
-from vtp.export.prompt_layout import prompt_layout
-from vtp.runtime.prompt import PromptLayout
+from vtp.export.source.presets import TINY
+from vtp.export.source.prompt_layout import prompt_layout
+from vtp.runtime.bundle.prompt import PromptLayout
 from vtp.samples.hub import templates
 
 _LOOP = "{% for m in messages %}"

@@ -21,7 +21,7 @@ import vtp
 from vtp.errors import MixedTypes, ModelFileMissing
 from vtp.export import ExportOptions, export_model
 from vtp.export.families.llava import Llava
-from vtp.export.source import find_model
+from vtp.export.source.find import find_model
 
 from ..hub_server import COMMIT, HubServer
 

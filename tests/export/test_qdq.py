@@ -14,12 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
-from vtp.export.activation_ranges import RangeEngine
-from vtp.export.qdq import quantize_graph, units
-from vtp.export.sensitivity import sensitivity
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.pipeline import Pipeline
-from vtp.runtime.tensorfile import TensorFile
+from vtp.export.quantization.activation_ranges import RangeEngine
+from vtp.export.quantization.qdq import quantize_graph, units
+from vtp.export.quantization.sensitivity import sensitivity
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.chat.pipeline import Pipeline
+from vtp.runtime.files.tensorfile import TensorFile
 
 QUESTION = "what number is shown?"
 

@@ -20,15 +20,15 @@ from onnx.reference import ReferenceEvaluator
 import vtp
 from vtp.errors import ManifestInvalid, NotQuantizable, OptionInvalid, ParityFailed, TargetLacksType
 from vtp.export import ExportOptions, export_model
-from vtp.export import weights as weight_file
-from vtp.export.quantize import Quantized, check_shape, dequantize, quantize
 from vtp.export.targets import TARGETS
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-from vtp.runtime.images import DEFAULT_MAX_PIXELS
-from vtp.runtime.manifest import BLOCKS, Manifest, WeightsRecord
-from vtp.runtime.pipeline import Pipeline
-from vtp.runtime.tensorfile import TensorFile
+from vtp.export.weights import weight_file as weight_file
+from vtp.export.weights.block_rounding import Quantized, check_shape, dequantize, quantize
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.manifest import BLOCKS, Manifest, WeightsRecord
+from vtp.runtime.chat.pipeline import Pipeline
+from vtp.runtime.engines.onnxruntime.cpu import OnnxRuntimeCpu
+from vtp.runtime.files.tensorfile import TensorFile
+from vtp.runtime.media.images import DEFAULT_MAX_PIXELS
 
 from .test_parity import QUESTION, STEPS, HuggingFace, picture
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 torch = pytest.importorskip("torch")
 
-from vtp.export import streaming  # noqa: E402
-from vtp.export.checkpoint import Checkpoint  # noqa: E402
-from vtp.export.weights import WeightFile  # noqa: E402
+from vtp.export.source.checkpoint import Checkpoint  # noqa: E402
+from vtp.export.weights import streaming  # noqa: E402
+from vtp.export.weights.weight_file import WeightFile  # noqa: E402
 
 TYPES = ("float32", "float16", "bfloat16")
 NUMPY = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}

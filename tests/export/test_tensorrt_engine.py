@@ -17,9 +17,9 @@ import pytest
 import vtp
 from vtp.errors import BeyondLimits, ContextTooLong, EngineUnavailable
 from vtp.export import ExportOptions, export_model
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.tensorrt.limits import capacities
-from vtp.runtime.verify import replay, verify_bundle
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.engines.capacity import capacities
+from vtp.runtime.verify.verify import replay, verify_bundle
 
 from ..runtime import stand_in_tensorrt as stand_in
 from ..runtime.stand_in_build import add_variant, in_place

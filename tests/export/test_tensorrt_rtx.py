@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from vtp.export.methods import METHODS
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.tensorrt import variant as building
-from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
-from vtp.runtime.variants import VariantRecord
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.variants import VariantRecord
+from vtp.runtime.engines.tensorrt import variant as building
+from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
 
 from .test_decoder_methods import CASES as DECODER_CASES
 from .test_vision_methods import CASES as VISION_CASES

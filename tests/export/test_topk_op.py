@@ -9,7 +9,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from vtp.export.topk_op import ATTRIBUTES, function_body
+from vtp.export.ops.topk_tokens import ATTRIBUTES, function_body
 from vtp.trt_plugins.topk_tokens import CASES, DOMAIN, OP_TYPE, Case, topk_tokens
 
 Select = Callable[[np.ndarray, np.ndarray, int], list[np.ndarray]]

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 import pytest
 
-from vtp.runtime.bundle import Bundle
+from vtp.runtime.bundle.bundle import Bundle
 
 from .test_tensorrt_rtx import BUNDLES
 

@@ -13,9 +13,10 @@ import pytest
 
 import vtp
 from vtp.errors import ParityFailed, VerifyFailed
-from vtp.export import ExportOptions, export_model, golden
-from vtp.runtime.tensorfile import TensorFile
-from vtp.runtime.verify import replay
+from vtp.export import ExportOptions, export_model
+from vtp.export.check import golden
+from vtp.runtime.files.tensorfile import TensorFile
+from vtp.runtime.verify.verify import replay
 
 
 def with_scaled_weight(bundle: Path, out: Path, tensor: str) -> Path:

@@ -22,8 +22,8 @@ from vtp.export.methods.base import AttentionScored, VisionMethod
 from vtp.export.methods.cdpruner import greedy_map
 from vtp.export.methods.divprune import max_min
 from vtp.export.methods.vispruner import thin_out
-from vtp.export.recipe import make_recipe
-from vtp.export.shares import floor_share
+from vtp.export.ops.shares import floor_share
+from vtp.export.plan.recipe import make_recipe
 
 from . import vision_oracle
 from .test_parity import QUESTION, STEPS, HuggingFace, picture
@@ -54,7 +54,7 @@ KEEPS = [(1, 1), (0.25, 1), (0.25, 2), (1.0, 1)]
 def quick_export() -> Iterator[None]:
     """Language graphs of one decoder are traced once: methods differ in the vision graph alone."""
     traced: dict[Any, Any] = {}
-    trace = vtp.export.graphs.trace
+    trace = vtp.export.graphs.maker.trace
 
     def once(module: Any, arguments: Any, inputs: Any, outputs: Any, opset: int, name: str) -> Any:
         if not name.startswith("language"):
@@ -66,7 +66,7 @@ def quick_export() -> Iterator[None]:
         return traced[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vtp.export.graphs, "trace", once)
+        patch.setattr(vtp.export.graphs.maker, "trace", once)
         yield
 
 

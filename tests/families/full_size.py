@@ -11,14 +11,14 @@ import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vtp.export.attention import use_traced_attention
-from vtp.export.checkpoint import Checkpoint
 from vtp.export.families import make_family
-from vtp.export.graphs import GraphMaker
-from vtp.export.recipe import make_recipe
+from vtp.export.graphs.maker import GraphMaker
+from vtp.export.ops.attention import use_traced_attention
+from vtp.export.plan.recipe import make_recipe
+from vtp.export.plan.typed_model import make_model
+from vtp.export.source.checkpoint import Checkpoint
 from vtp.export.targets import make_target
-from vtp.export.typed_model import make_model
-from vtp.export.weights import WeightFile
+from vtp.export.weights.weight_file import WeightFile
 
 
 def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:

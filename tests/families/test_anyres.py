@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtp.runtime.keep import keep_count
+from vtp.runtime.bundle.keep import keep_count
 
 from .conftest import load_all, picture
 from .library import Library, OneVisionLibrary

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from vtp.errors import BeyondLimits, OptionInvalid
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.tensorrt.limits import Asked, capacities, check_request, make_limits, ranges
-from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
-from vtp.runtime.vision import extent_of
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.engines.capacity import Asked, capacities, check_request, make_limits, ranges
+from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
+from vtp.runtime.model.vision import extent_of
 
 from .conftest import picture
 

@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from vtp.export.families import FAMILIES
-from vtp.runtime.tensorrt.graphs import write_for_tensorrt
+from vtp.runtime.engines.tensorrt.graphs import write_for_tensorrt
 from vtp.samples.checkpoint_families import FAMILIES as PUBLISHED
 from vtp.samples.checkpoint_sizes import SIZES
 from vtp.samples.make_checkpoint import empty_model

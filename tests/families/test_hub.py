@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import vtp
 from vtp.errors import ModelNotSupported, TokenMissing
 from vtp.export import ExportOptions, export_model
-from vtp.export.presets import PRESETS
+from vtp.export.source.presets import PRESETS
 from vtp.samples.hub.table import REPOSITORIES
 from vtp.samples.hub.write import stored_shapes, write_files
 

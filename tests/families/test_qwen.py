@@ -12,13 +12,13 @@ import pytest
 import vtp
 from vtp.errors import BeyondLimits, OptionInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.keep import keep_count
-from vtp.runtime.plan import Extent
-from vtp.runtime.tensorrt import variant as building
-from vtp.runtime.tensorrt.limits import check_request, ranges
-from vtp.runtime.tensorrt.variant import BuildOptions, build_variant
-from vtp.runtime.variants import LimitsRecord
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.keep import keep_count
+from vtp.runtime.bundle.plan import Extent
+from vtp.runtime.bundle.variants import LimitsRecord
+from vtp.runtime.engines.capacity import check_request, ranges
+from vtp.runtime.engines.tensorrt import variant as building
+from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
 
 from .conftest import Loaded, load_all, picture
 from .qwen_library import QwenLibrary

@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from vtp.export.presets import TINY
+from vtp.export.source.presets import TINY
 
 TEXT = {
     "hidden_size": 64,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vtp.runtime.cuda_memory import EventClock
+from vtp.runtime.engines.cuda_memory import EventClock
 
 
 class HostMemory:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.engines import tensorrt as adapter
-from vtp.runtime.manifest import Manifest
-from vtp.runtime.tensorrt.flavours import FLAVOURS, machine
-from vtp.runtime.tensorrt.limits import Asked, make_limits, ranges
-from vtp.runtime.variants import EngineRecord, LimitsRecord, VariantRecord
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.bundle.manifest import Manifest
+from vtp.runtime.bundle.variants import EngineRecord, LimitsRecord, VariantRecord
+from vtp.runtime.engines.capacity import Asked, make_limits, ranges
+from vtp.runtime.engines.tensorrt import engine as adapter
+from vtp.runtime.engines.tensorrt.flavours import FLAVOURS, machine
 
 from . import stand_in_tensorrt as stand_in
 

@@ -24,8 +24,8 @@ from vtp.errors import (
     UnsafePath,
     VtpError,
 )
-from vtp.runtime.bundle import Bundle
-from vtp.runtime.verify import replay
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.verify.verify import replay
 
 names = st.text(max_size=12) | st.lists(
     st.sampled_from(["..", ".", "/", "a", "weights.safetensors", "\0", "\\", "~", " ", "\ud800"])

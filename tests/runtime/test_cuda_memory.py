@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtp.errors import EngineUnavailable
-from vtp.runtime import cuda_memory
-from vtp.runtime.cuda_memory import Cuda, DeviceBuffer
+from vtp.runtime.engines import cuda_memory
 from vtp.runtime.engines.base import ArrayBuffer
+from vtp.runtime.engines.cuda_memory import Cuda, DeviceBuffer
 
 from .host_memory import HostMemory
 

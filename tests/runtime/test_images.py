@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.image_utils import load_image as hf_load_image
 
 from vtp.errors import ImageError, ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
-from vtp.runtime.images import ALLOWED_FORMATS, load_image
+from vtp.runtime.media.images import ALLOWED_FORMATS, load_image
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 31, 3), np.uint8))
 DEEP = Image.fromarray(np.arange(0, 65536, 97, np.uint16)[:600].reshape(20, 30))

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vtp.errors import BundleError, ManifestInvalid, ManifestTooNew, ManifestTooOld
-from vtp.runtime.manifest import (
+from vtp.runtime.bundle.manifest import (
     OLDEST,
     SCHEMA,
     Deviation,
@@ -25,9 +25,9 @@ from vtp.runtime.manifest import (
     ModelRecord,
     TensorSpec,
 )
-from vtp.runtime.plan import Drop, Guide, MethodRecord, Plan
+from vtp.runtime.bundle.plan import Drop, Guide, MethodRecord, Plan
+from vtp.runtime.bundle.prompt import PromptLayout
 from vtp.runtime.preprocessing.fixed import ImagePreprocessor
-from vtp.runtime.prompt import PromptLayout
 
 names = st.text(min_size=1, max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

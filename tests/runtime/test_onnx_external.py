@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from vtp.errors import BundleCorrupted
-from vtp.runtime.onnx_external import external_locations
+from vtp.runtime.files.onnx_external import external_locations
 
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from vtp.errors import ImageTypeNotAllowed
-from vtp.runtime import overlay
-from vtp.runtime.overlay import OUTLINE, draw_overlay, save_overlay
+from vtp.runtime.media import overlay
+from vtp.runtime.media.overlay import OUTLINE, draw_overlay, save_overlay
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(100, 256, (120, 160, 3)).astype(np.uint8))
 WHOLE = (0, 0, 160, 120)

@@ -18,8 +18,8 @@ from vtp.errors import (
     KeepOutOfRange,
     ManifestInvalid,
 )
-from vtp.runtime.keep import check_keep, keep_count, parse_keep, parse_keeps
-from vtp.runtime.plan import Drop, MethodRecord, Plan, Stage
+from vtp.runtime.bundle.keep import check_keep, keep_count, parse_keep, parse_keeps
+from vtp.runtime.bundle.plan import Drop, MethodRecord, Plan, Stage
 
 totals = st.integers(1, 5000)
 ratios = st.floats(0, 1, exclude_min=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vtp.errors import SamplingInvalid
-from vtp.runtime.sampling import Sampler
+from vtp.runtime.model.sampling import Sampler
 
 
 def logits_of(*probabilities: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtp.errors import ManifestInvalid
-from vtp.runtime.strict import read, write
+from vtp.runtime.files.strict import read, write
 
 
 @dataclass(frozen=True, kw_only=True)

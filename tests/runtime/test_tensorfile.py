@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save, save_file
 
 from vtp.errors import BundleCorrupted
-from vtp.runtime.tensorfile import TensorFile
+from vtp.runtime.files.tensorfile import TensorFile
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i1", "u1", "?"]
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from vtp.export.model_folder import ModelFolder  # noqa: E402
+from vtp.export.plan.model_folder import ModelFolder  # noqa: E402
 from vtp.samples.checkpoint_families import FAMILIES  # noqa: E402
 from vtp.samples.checkpoint_sizes import SIZES  # noqa: E402
 from vtp.samples.make_checkpoint import (  # noqa: E402

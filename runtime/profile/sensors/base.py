@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...system_files import number_of, text_of
+from ...files.system_files import number_of, text_of
 
 QUANTITIES = ("clock", "temperature", "power", "energy", "power mode", "throttling", "load")
 """What a profile asks for."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from ...system_files import number_of, text_of
+from ...files.system_files import number_of, text_of
 from .base import Reading, Sensor, paths
 
 _TOTAL = ("VDD_IN", "POM_5V_IN", "VDD_5V_IN")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...device import Device
+from ...engines.device import Device
 from .base import QUANTITIES, Reading, Sensor
 from .jetson import Jetson
 from .nvml import Nvml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...system_files import number_of, text_of
+from ...files.system_files import number_of, text_of
 from .base import Reading, Sensor, paths, thermal_zones
 
 _CPU = "sys/devices/system/cpu"

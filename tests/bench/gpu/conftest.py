@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vtp.errors import KernelUnavailable
-from vtp.runtime import cuda_memory
-from vtp.runtime.tensorrt import variant
-from vtp.runtime.tensorrt.flavours import FLAVOURS
+from vtp.runtime.engines import cuda_memory
+from vtp.runtime.engines.tensorrt import variant
+from vtp.runtime.engines.tensorrt.flavours import FLAVOURS
 
 from ...runtime.stand_in_build import add_variant, in_place
 from .stand_in_device import StandInCuda

@@ -11,7 +11,7 @@ import pytest
 
 from vtp.bench.gpu import transformers
 from vtp.bench.gpu.skip import Skip
-from vtp.export.presets import TINY
+from vtp.export.source.presets import TINY
 
 from .stand_in_device import put_in_torchs_place
 

@@ -27,12 +27,12 @@ from vtp.errors import (
     ModelNotSupported,
     VideoNotSupported,
 )
+from vtp.export.processors.anyres import NEXT_DEFAULTS, anyres_preprocessor
 from vtp.runtime.preprocessing import (
     read_preprocessor,
     write_preprocessor,
 )
 from vtp.runtime.preprocessing.anyres import AnyResPreprocessor
-from vtp.runtime.preprocessing.hf_anyres_config import NEXT_DEFAULTS
 
 from .mosaics import GRID, SIDE, SIZES, TEXT, TOKENS, VISION, assert_defaults, hf, numbered
 from .pictures import picture
@@ -63,7 +63,7 @@ def next_model() -> LlavaNextModel:
 
 
 def read_next(config: dict[str, Any] = NEXT, **settings: Any) -> AnyResPreprocessor:
-    return AnyResPreprocessor.from_hf_config(config, GRID, model={}, **settings)
+    return anyres_preprocessor(config, GRID, model={}, **settings)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -181,9 +181,7 @@ def test_what_cannot_be_reproduced_is_refused(change: dict[str, Any], words: str
 
 def test_model_and_processor_must_agree() -> None:
     with pytest.raises(ModelNotSupported, match=r"not those of config\.json"):
-        AnyResPreprocessor.from_hf_config(
-            NEXT, GRID, model={"image_grid_pinpoints": [[SIDE, SIDE]]}
-        )
+        anyres_preprocessor(NEXT, GRID, model={"image_grid_pinpoints": [[SIDE, SIDE]]})
 
 
 @pytest.mark.parametrize(

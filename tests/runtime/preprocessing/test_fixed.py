@@ -18,7 +18,8 @@ from vtp.errors import (
     VideoNotSupported,
     VideoUnreadable,
 )
-from vtp.runtime.images import load_image
+from vtp.export.processors.fixed import fixed_preprocessor
+from vtp.runtime.media.images import load_image
 from vtp.runtime.preprocessing import SEPARATOR, read_preprocessor, write_preprocessor
 from vtp.runtime.preprocessing.fixed import ImagePreprocessor
 
@@ -82,7 +83,7 @@ CONFIGS = {
 
 
 def read(config: dict) -> ImagePreprocessor:
-    return ImagePreprocessor.from_hf_config(config, (2, 3))
+    return fixed_preprocessor(config, (2, 3))
 
 
 def expected(config: dict, images: list[Image.Image]) -> np.ndarray:
@@ -297,11 +298,11 @@ def test_frames_of_video_llava_equal_hugging_face() -> None:
 
 def test_which_frames_are_taken() -> None:
     for video, count in ((None, 8), ({**SMALL, "num_frames": 4}, 4)):
-        preprocess = ImagePreprocessor.from_hf_config(VIDEO_LLAVA, (2, 3), video=video)
+        preprocess = fixed_preprocessor(VIDEO_LLAVA, (2, 3), video=video)
         assert preprocess.sampling is not None
         assert preprocess.sampling.count == count
     with pytest.raises(ModelNotSupported, match="video processor that resizes, crops"):
-        ImagePreprocessor.from_hf_config(VIDEO_LLAVA, (2, 3), video={**SMALL, "crop_size": 20})
+        fixed_preprocessor(VIDEO_LLAVA, (2, 3), video={**SMALL, "crop_size": 20})
 
 
 def test_videos_that_cannot_be() -> None:

@@ -21,21 +21,18 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vtp.errors import ManifestInvalid, ModelNotSupported
+from vtp.export.processors.anyres import NEXT_DEFAULTS, ONEVISION_DEFAULTS, anyres_preprocessor
+from vtp.export.processors.fixed import fixed_preprocessor
+from vtp.export.processors.patches import VIDEO_DEFAULTS, patch_preprocessor
+from vtp.export.processors.settings import DEFAULTS
+from vtp.export.processors.tiles import TILE_DEFAULTS, tile_preprocessor
 from vtp.runtime.preprocessing import (
     PREPROCESSORS,
     preprocessor_class,
     read_preprocessor,
     write_preprocessor,
 )
-from vtp.runtime.preprocessing.anyres import AnyResPreprocessor
 from vtp.runtime.preprocessing.base import SEPARATOR, Preprocessor
-from vtp.runtime.preprocessing.fixed import ImagePreprocessor
-from vtp.runtime.preprocessing.hf_anyres_config import NEXT_DEFAULTS, ONEVISION_DEFAULTS
-from vtp.runtime.preprocessing.hf_image_config import DEFAULTS
-from vtp.runtime.preprocessing.hf_patches_config import VIDEO_DEFAULTS
-from vtp.runtime.preprocessing.hf_tiles_config import TILE_DEFAULTS
-from vtp.runtime.preprocessing.patches import PatchPreprocessor
-from vtp.runtime.preprocessing.tiles import TilePreprocessor
 
 from .mosaics import hf
 from .pictures import picture
@@ -61,17 +58,17 @@ def test_every_row_is_a_preprocessor(kind: str) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_images_of_every_mode_equal_hugging_face(mode: str) -> None:
     image = picture(70, 45, "RGBA" if "A" in mode else "RGB").convert(mode)
-    next_ = AnyResPreprocessor.from_hf_config(NEXT, (7, 7), model={})(image)
+    next_ = anyres_preprocessor(NEXT, (7, 7), model={})(image)
     np.testing.assert_array_equal(next_.pixels, hf(LlavaNextImageProcessorPil, NEXT, [image])[0])
-    onevision = AnyResPreprocessor.from_hf_config(ONEVISION, (7, 7), model={})
+    onevision = anyres_preprocessor(ONEVISION, (7, 7), model={})
     for images, of in (([image], 1), ([[image, image]], 2)):
         np.testing.assert_array_equal(
             onevision(image, of=of).pixels,
             hf(LlavaOnevisionImageProcessorPil, ONEVISION, images)[0],
         )
-    tiles = TilePreprocessor.from_hf_config(TILES, (7, 7))(image)
+    tiles = tile_preprocessor(TILES, (7, 7))(image)
     np.testing.assert_array_equal(tiles.pixels, hf(GotOcr2ImageProcessorPil, TILES, [image]))
-    patches = PatchPreprocessor.from_hf_config(PATCHES, model={"model_type": "qwen2_vl"})(image)
+    patches = patch_preprocessor(PATCHES, model={"model_type": "qwen2_vl"})(image)
     expected = hf(Qwen2VLImageProcessorPil, {}, [image])
     np.testing.assert_array_equal(patches.pixels.reshape(expected.shape), expected)
 
@@ -80,10 +77,10 @@ def made() -> dict[str, Preprocessor]:
     clip = SMALL | {"image_processor_type": "VideoLlavaImageProcessor", "crop_size": 28}
     qwen = {"model_type": "qwen2_5_vl"}
     return {
-        "fixed": ImagePreprocessor.from_hf_config(clip, (2, 2)),
-        "anyres": AnyResPreprocessor.from_hf_config(ONEVISION, (7, 7), model={}),
-        "tiles": TilePreprocessor.from_hf_config(TILES, (7, 7)),
-        "patches": PatchPreprocessor.from_hf_config(PATCHES, model=qwen),
+        "fixed": fixed_preprocessor(clip, (2, 2)),
+        "anyres": anyres_preprocessor(ONEVISION, (7, 7), model={}),
+        "tiles": tile_preprocessor(TILES, (7, 7)),
+        "patches": patch_preprocessor(PATCHES, model=qwen),
     }
 
 
@@ -117,23 +114,23 @@ def test_any_entry_may_be_anything(entry: tuple[str, tuple[str, ...]], value: ob
 CONFIGS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Preprocessor]]] = {
     "video llava": (
         DEFAULTS | {"image_processor_type": "VideoLlavaImageProcessor"},
-        lambda config: ImagePreprocessor.from_hf_config(config, (2, 2)),
+        lambda config: fixed_preprocessor(config, (2, 2)),
     ),
     "next": (
         NEXT_DEFAULTS | NEXT,
-        lambda config: AnyResPreprocessor.from_hf_config(config, (7, 7), model={}),
+        lambda config: anyres_preprocessor(config, (7, 7), model={}),
     ),
     "onevision": (
         ONEVISION_DEFAULTS | ONEVISION | {"num_frames": 3, "fps": None},
-        lambda config: AnyResPreprocessor.from_hf_config(config, (7, 7), model=config),
+        lambda config: anyres_preprocessor(config, (7, 7), model=config),
     ),
     "tiles": (
         TILE_DEFAULTS | TILES | {"initial_shift": True},
-        lambda config: TilePreprocessor.from_hf_config(config, (7, 7)),
+        lambda config: tile_preprocessor(config, (7, 7)),
     ),
     "patches": (
         VIDEO_DEFAULTS | PATCHES | {"fps": 2, "min_pixels": 9, "max_pixels": 99},
-        lambda config: PatchPreprocessor.from_hf_config(
+        lambda config: patch_preprocessor(
             config, model={"model_type": "qwen2_5_vl", "vision_config": config}
         ),
     ),

@@ -21,6 +21,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 )
 
 from vtp.errors import ImageUnreadable, ModelNotSupported, VideoUnreadable
+from vtp.export.processors.anyres import ONEVISION_DEFAULTS, anyres_preprocessor
 from vtp.runtime.preprocessing import (
     SEPARATOR,
     Medium,
@@ -28,7 +29,6 @@ from vtp.runtime.preprocessing import (
     write_preprocessor,
 )
 from vtp.runtime.preprocessing.anyres import AnyResPreprocessor
-from vtp.runtime.preprocessing.hf_anyres_config import ONEVISION_DEFAULTS
 
 from .mosaics import GRID, SIDE, SIZES, TEXT, TOKENS, VISION, assert_defaults, hf, numbered
 from .pictures import picture
@@ -59,7 +59,7 @@ def model() -> LlavaOnevisionModel:
 
 
 def read(config: dict[str, Any] = CONFIG, model: Any = (), **settings: Any) -> AnyResPreprocessor:
-    return AnyResPreprocessor.from_hf_config(config, GRID, model=dict(model), **settings)
+    return anyres_preprocessor(config, GRID, model=dict(model), **settings)
 
 
 def as_read(medium: Medium, features: torch.Tensor, newline: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
 from vtp.errors import ImageUnreadable, ManifestInvalid, ModelNotSupported, VideoUnreadable
+from vtp.export.processors.patches import PATCH_DEFAULTS, patch_preprocessor
 from vtp.runtime.preprocessing import Medium, read_preprocessor, write_preprocessor
-from vtp.runtime.preprocessing.hf_patches_config import PATCH_DEFAULTS
 from vtp.runtime.preprocessing.patches import PatchPreprocessor
 
 from .mosaics import assert_defaults
@@ -70,7 +70,7 @@ VISION = {"depth": 1, "num_heads": 1, "hidden_size": 16}
 def read(
     config: dict[str, Any] = CONFIG, model: dict[str, Any] = MODEL25, **settings: Any
 ) -> PatchPreprocessor:
-    return PatchPreprocessor.from_hf_config(config, model=model, **settings)
+    return patch_preprocessor(config, model=model, **settings)
 
 
 @pytest.fixture(scope="module")

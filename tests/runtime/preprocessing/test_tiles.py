@@ -15,8 +15,8 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 )
 
 from vtp.errors import ManifestInvalid, ModelNotSupported, VideoUnreadable
+from vtp.export.processors.tiles import TILE_DEFAULTS, tile_preprocessor
 from vtp.runtime.preprocessing import read_preprocessor, write_preprocessor
-from vtp.runtime.preprocessing.hf_tiles_config import TILE_DEFAULTS
 from vtp.runtime.preprocessing.tiles import TilePreprocessor
 
 from .mosaics import SIZES, assert_defaults, hf
@@ -34,7 +34,7 @@ CONFIG = {
 
 
 def read(config: dict[str, Any] = CONFIG, **settings: Any) -> TilePreprocessor:
-    return TilePreprocessor.from_hf_config(config, GRID, **settings)
+    return tile_preprocessor(config, GRID, **settings)
 
 
 # The library takes an edge of 1, 3 or 4 pixels for the channels.

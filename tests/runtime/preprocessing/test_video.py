@@ -19,8 +19,8 @@ from transformers.video_utils import (
 )
 
 from vtp.errors import ImageTooLarge, ImageUnreadable, ManifestInvalid, VideoUnreadable
-from vtp.runtime.preprocessing.sampling import Sampling
-from vtp.runtime.preprocessing.video import read_frames
+from vtp.runtime.media.frame_sampling import Sampling
+from vtp.runtime.media.video import read_frames
 
 from .pictures import picture
 
@@ -177,8 +177,8 @@ def test_without_pyav_the_extra_is_named(mp4: Path, run_script: Any) -> None:
     script = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'av' else find(name, *a)\n"
-        "from vtp.runtime.preprocessing.sampling import Sampling\n"
-        "from vtp.runtime.preprocessing.video import read_frames\n"
+        "from vtp.runtime.media.frame_sampling import Sampling\n"
+        "from vtp.runtime.media.video import read_frames\n"
         "from vtp.errors import MissingPackage\n"
         f"try: read_frames({str(mp4)!r}, Sampling(count=1))\n"
         "except MissingPackage as error: print(error)\n"

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vtp.runtime.marks import Span
-from vtp.runtime.plan import Drop, MethodRecord, Plan
+from vtp.runtime.bundle.plan import Drop, MethodRecord, Plan
+from vtp.runtime.model.marks import Span
 from vtp.runtime.profile.ceiling import fixed_phases, judge
 from vtp.runtime.profile.measure import Facts, Request, Series
 from vtp.runtime.profile.workload import TEXT_ONLY, Point

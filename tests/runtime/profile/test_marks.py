@@ -7,8 +7,8 @@ from time import sleep
 
 import pytest
 
-from vtp.runtime.device import DeviceClock
-from vtp.runtime.marks import Marks
+from vtp.runtime.engines.device import DeviceClock
+from vtp.runtime.model.marks import Marks
 
 
 class Scripted(DeviceClock):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vtp.runtime.engines.base import OperatorEvent
-from vtp.runtime.marks import Span
+from vtp.runtime.model.marks import Span
 from vtp.runtime.profile.operators import Traced, summed
 
 

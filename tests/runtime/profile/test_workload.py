@@ -8,7 +8,7 @@ import pytest
 
 import vtp
 from vtp.errors import AverageOutOfReach, KeepCountMismatch, KeepOutOfRange, OptionInvalid
-from vtp.runtime.plan import Drop, MethodRecord, Plan
+from vtp.runtime.bundle.plan import Drop, MethodRecord, Plan
 from vtp.runtime.profile import make_workload
 from vtp.runtime.profile.workload import TEXT_ONLY, points
 

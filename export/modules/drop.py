@@ -1,0 +1,81 @@
+"""The graph between two language stages: score -> TopKTokens -> what is left of the sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...runtime.bundle.plan import Drop
+from ..ops.ranking import ranked
+from ..ops.topk_tokens import topk_tokens
+from ..parts.language import LanguageParts
+from ..scores import score_class
+from ..scores.base import Arriving
+from .recycle import recycle
+
+
+class DropGraph(nn.Module):
+    """``hidden_states (1, tokens, width)``, ``image_rows (groups, candidates)``, ``text_rows
+    (texts,)``, ``keep (1,)`` and what the score reads -> ``hidden_states (1, left, width)``, ``kept
+    (groups, keep)``, ``scores (groups, candidates)``.
+
+    Runs in prefill only. Text rows all stay; of each group of image rows ``keep`` stay. What is
+    left is in its old order, tokens merged from dropped ones (``Drop.recycle``) after the last
+    image row.
+
+    Args:
+        appended: whether a key cache comes as ``(1, rows, kv_heads, head_dim)``, its filled rows,
+            rather than as ``(1, kv_heads, capacity, head_dim)``.
+    """
+
+    def __init__(self, parts: LanguageParts, drop: Drop, appended: bool = False) -> None:
+        super().__init__()
+        self.score = score_class(drop.score)(parts, drop.layer)
+        self._recycle = drop.recycle
+        self._appended = appended
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        image_rows: torch.Tensor,
+        text_rows: torch.Tensor,
+        keep: torch.Tensor,
+        recycled: torch.Tensor | None = None,
+        merged: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        write_index: torch.Tensor | None = None,
+        key_cache: torch.Tensor | None = None,
+        query: torch.Tensor | None = None,
+        queries: torch.Tensor | None = None,
+        rater_rows: torch.Tensor | None = None,
+        rater_weights: torch.Tensor | None = None,
+        given_scores: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if self._appended and key_cache is not None:
+            key_cache = key_cache.transpose(1, 2)
+        arriving = Arriving(
+            hidden_states=hidden_states,
+            image_rows=image_rows,
+            text_rows=text_rows,
+            position_ids=position_ids,
+            write_index=write_index,
+            key_cache=key_cache,
+            query=query,
+            queries=queries,
+            rater_rows=rater_rows,
+            rater_weights=rater_weights,
+            given_scores=given_scores,
+        )
+        scores = self.score(arriving)
+        _, kept = topk_tokens(scores[..., None], scores, keep)
+        rows = torch.gather(image_rows, 1, kept).reshape(-1)
+        # As float32: TensorRT sorts no int64, and rows are far below 2**24.
+        places = torch.cat((text_rows, rows)).float()
+        left = hidden_states[:, torch.cat((text_rows, rows))]
+        if self._recycle is not None and recycled is not None and merged is not None:
+            new = recycle(hidden_states, image_rows, scores, keep, recycled, merged)
+            left = torch.cat((left, new), dim=1)
+            behind = image_rows.max().float() + 0.5
+            places = torch.cat((places, behind.expand(new.shape[1])))
+        _, order = ranked(places, descending=False)
+        return left[:, order], kept, scores

@@ -1,0 +1,155 @@
+"""A language graph: one stage of decoder layers, for prefill and decode alike."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from ..parts.language import LanguageParts
+from ..scores.base import attention_rows
+from ..targets.base import CacheStep, Target
+
+
+class _CachedAttention:
+    """Attention context of a language stage (see ``attention.AttentionContext``)."""
+
+    def __init__(self, target: Target, step: CacheStep) -> None:
+        self._target = target
+        self._step = step
+        self.query: torch.Tensor
+        """Query of the layer that ran last, ``(batch, heads, tokens, head_dim)``."""
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        layer = int(cast(int, module.layer_idx)) - self._step.first_layer
+        self.query = query
+        return self._target.cached_attention(query, key, value, scale, layer, self._step)
+
+
+class _GuidingAttention(_CachedAttention):
+    """Sums up, over layers, heads and the given rows, what every column of the cache receives."""
+
+    def __init__(self, target: Target, step: CacheStep, rows: torch.Tensor) -> None:
+        super().__init__(target, step)
+        self._rows = rows
+        self.received: torch.Tensor | None = None
+        """``(capacity,)`` float32."""
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        out = super().attend(module, query, key, value, scale)
+        keys = self._step.keys[-1]
+        columns = torch.arange(keys.shape[2])
+        mask = columns[None, :] <= self._rows[:, None] + self._step.start
+        attention = attention_rows(query[:, :, self._rows], keys, scale, mask)
+        received = attention.sum(dim=(0, 1))
+        self.received = received if self.received is None else self.received + received
+        return out
+
+
+class LanguageStage(nn.Module):
+    """Layers ``first .. stop - 1``; the last stage ends with norm and head on the last position.
+
+    ``inputs_embeds (batch, tokens, width)`` (``hidden_states`` after the first stage),
+    ``position_ids (batch, tokens)``, ``write_index (batch,)`` (unless the target appends) and the
+    cache of every layer ->
+    ``logits (batch, vocab)`` (``hidden_states`` before the last stage) and the updated cache.
+
+    Args:
+        emits: what a drop after this stage reads of its last layer: ``query`` of the last row
+            ``(batch, heads, 1, head_dim)``, ``queries`` of all rows, or None.
+    """
+
+    def __init__(
+        self, parts: LanguageParts, first: int, stop: int, target: Target, emits: str | None = None
+    ) -> None:
+        super().__init__()
+        last = stop == len(parts.layers)
+        self.layers = nn.ModuleList(parts.layers[first:stop])
+        self.norm = parts.norm if last else None
+        self.head = parts.head if last else None
+        self.rotary = parts.rotary_lookup()
+        self._dtype = parts.dtype
+        self._first = first
+        self._target = target
+        self._emits = emits
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        position_ids: torch.Tensor,
+        past: list[tuple[torch.Tensor, torch.Tensor]],
+        write_index: torch.Tensor | None = None,
+    ) -> tuple[object, ...]:
+        step = self._step(hidden, write_index, past)
+        context = _CachedAttention(self._target, step)
+        hidden = self._run(hidden, position_ids, context)
+        if self.norm is not None and self.head is not None:
+            hidden = self.head(self.norm(hidden[:, -1]))
+        if self._emits is None:
+            return hidden.float(), step.present
+        query = context.query if self._emits == "queries" else context.query[:, :, -1:]
+        return hidden.float(), query.float(), step.present
+
+    def _step(
+        self,
+        hidden: torch.Tensor,
+        write_index: torch.Tensor | None,
+        past: list[tuple[torch.Tensor, torch.Tensor]],
+    ) -> CacheStep:
+        return CacheStep(
+            past=past, write_index=write_index, tokens=hidden.shape[1], first_layer=self._first
+        )
+
+    def _run(
+        self, hidden: torch.Tensor, position_ids: torch.Tensor, context: _CachedAttention
+    ) -> torch.Tensor:
+        # Between graphs all is float32 but the cache.
+        hidden = hidden.to(self._dtype)
+        angles = self.rotary(position_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, attention_mask=None, position_embeddings=angles, vtp=context)
+        return hidden
+
+
+class GuideStage(LanguageStage):
+    """A whole decoder that tells what its text attended to, for a larger model (SGL).
+
+    Beside the inputs of a stage, of one sequence: ``score_rows (scorers,)`` int64, rows of this
+    step whose attention counts, ``image_columns (columns,)`` int64, places of the image tokens in
+    the cache, and ``logit_rows (answers,)`` int64. Outputs ``logits (answers, vocab)``, ``received
+    (columns,)`` float32, the sum over layers, heads and those rows, and the cache.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden: torch.Tensor,
+        position_ids: torch.Tensor,
+        score_rows: torch.Tensor,
+        image_columns: torch.Tensor,
+        logit_rows: torch.Tensor,
+        past: list[tuple[torch.Tensor, torch.Tensor]],
+        write_index: torch.Tensor | None = None,
+    ) -> tuple[object, ...]:
+        step = self._step(hidden, write_index, past)
+        context = _GuidingAttention(self._target, step, score_rows)
+        hidden = self._run(hidden, position_ids, context)
+        assert self.norm is not None
+        assert self.head is not None
+        assert context.received is not None
+        logits = self.head(self.norm(hidden[0, logit_rows])).float()
+        return logits, context.received[image_columns], step.present

@@ -1,0 +1,153 @@
+"""The vision graph: encoder -> score -> TopKTokens -> projector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..methods.base import TowerView, VisionMethod
+from ..ops.attention import attention_by
+from ..parts.vision import VisionParts
+from ..targets.base import Target
+
+
+class TowerRun(TowerView):
+    """One run of the tower up to its feature layer; what a method may look at.
+
+    While it is traced, only what a method asks for ends up in the graph.
+    """
+
+    def __init__(self, parts: VisionParts, target: Target) -> None:
+        self.has_cls = parts.has_cls
+        self.depth = len(parts.scored)
+        self._parts = parts
+        self._target = target
+        self._first = int(parts.has_cls)
+        self._queries: list[torch.Tensor] = []
+        self._keys: list[torch.Tensor] = []
+        self._hidden: torch.Tensor
+        self._mask: torch.Tensor | None = None
+        self._prompt: torch.Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self._parts.grid
+
+    def run(
+        self,
+        pixel_values: torch.Tensor,
+        inputs: Mapping[str, torch.Tensor],
+        keep: torch.Tensor | None,
+        prompt: torch.Tensor | None,
+    ) -> None:
+        """Run the tower; the attention of every layer passes through ``attend``."""
+        parts = self._parts
+        hidden, arguments = parts.embed(pixel_values, inputs)
+        masks, joined = parts.masks(inputs), {0: hidden}
+        with attention_by(self):
+            layers = zip(masks, parts.layers, strict=True)
+            for number, (self._mask, layer) in enumerate(layers, start=1):
+                hidden = layer(hidden, **arguments)
+                if number in parts.joined:
+                    joined[number] = hidden
+        hidden = parts.behind(hidden)
+        if parts.joined:
+            hidden = torch.cat([joined[number] for number in parts.joined], dim=-1)
+        self._hidden, self._prompt = hidden, prompt
+        features = hidden[:, self._first :]
+        self.features = features if parts.merge is None else parts.merge.features(features)
+        if keep is not None:
+            self.keep = keep
+
+    def attend(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """Fused attention; query and key are noted for those who score by them."""
+        self._queries.append(query * scale)
+        self._keys.append(key)
+        return self._target.vision_attention(query, key, value, scale, self._mask)
+
+    def cls_feature(self) -> torch.Tensor:
+        return self._hidden[:, : self._first]
+
+    def cls_attention(self, layer: int = -1) -> torch.Tensor:
+        layer = self._parts.scored[layer]
+        query, key = self._queries[layer][:, :, :1], self._keys[layer]
+        logits = torch.matmul(query, key.transpose(2, 3)).float()
+        return self._of_tokens(torch.softmax(logits, dim=-1)[:, :, 0, 1:])
+
+    def received_attention(self, layer: int = -1) -> torch.Tensor:
+        layer = self._parts.scored[layer]
+        query, key = self._queries[layer][:, :, self._first :], self._keys[layer]
+        received = []
+        # Head by head: of all heads at once, 4000 patches would need a gigabyte.
+        for head in range(query.shape[1]):
+            logits = torch.matmul(query[:, head], key[:, head].transpose(1, 2)).float()
+            received.append(torch.softmax(logits, dim=-1).mean(dim=1)[:, self._first :])
+        return self._of_tokens(torch.stack(received, dim=1))
+
+    def keys(self, layer: int = -1) -> torch.Tensor:
+        keys = self._keys[self._parts.scored[layer]][:, :, self._first :].mean(dim=1)
+        return self._of_tokens(keys.transpose(1, 2)).transpose(1, 2)
+
+    def _of_tokens(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers of patches ``(..., patches)`` -> of image tokens ``(..., tokens)``."""
+        merge = self._parts.merge
+        return values if merge is None else merge.scores(values)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = self._parts.projector(features)
+        return projected
+
+    def prompt_embeds(self) -> torch.Tensor:
+        if self._prompt is None:
+            raise RuntimeError("a method that reads the prompt must say so (reads_prompt)")
+        return self._prompt
+
+
+class VisionGraph(nn.Module):
+    """``pixel_values (images, 3, H, W), keep (1,)`` -> ``image_embeds (images, keep, width)``,
+    ``kept (images, keep)``, ``scores (images, tokens)``.
+
+    Layers after the feature layer are not run, and the projector sees only kept tokens. Without a
+    method the graph has neither ``keep`` nor the last two outputs; with one that reads the prompt
+    it also takes ``prompt_embeds (texts, width)``.
+    """
+
+    def __init__(self, parts: VisionParts, method: VisionMethod | None, target: Target) -> None:
+        super().__init__()
+        self.tower = nn.ModuleDict(parts.modules())
+        self._parts = [parts]  # in a list, so that its modules are not registered twice
+        self._method = method
+        self._target = target
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        keep: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        patch_positions: torch.Tensor | None = None,
+        windows: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        parts = self._parts[0]
+        tower = TowerRun(parts, self._target)
+        given = {"patch_positions": patch_positions, "windows": windows}
+        inputs = {name: value for name, value in given.items() if value is not None}
+        # Between graphs all is float32.
+        tower.run(pixel_values.to(parts.dtype), inputs, keep, prompt_embeds)
+        if self._method is None:
+            embeds = parts.projector(tower.features).float()
+            lead = [parts.projector(tower.cls_feature()).float()] if parts.keeps_cls else []
+            return (torch.cat((*lead, embeds), dim=1),)
+        embeds, kept, scores = self._method.select(tower)
+        if parts.keeps_cls:
+            embeds = torch.cat((parts.projector(tower.cls_feature()), embeds), dim=1)
+            kept = torch.cat((torch.full_like(kept[:, :1], -1), kept), dim=1)
+        return embeds.float(), kept, scores

@@ -1,0 +1,91 @@
+"""The decoder of a model, cut where it is needed: what the language graphs are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .rotary import rotary_tables
+
+
+class RotaryLookup(nn.Module):
+    """``position_ids (batch, tokens)`` -> cos and sin ``(batch, tokens, head_dim)``.
+
+    From two tables ``(positions, head_dim / 2)``; positions are explicit so that pruned prompts may
+    number their tokens as they like. In fake mode the tables have no values. With sections, for
+    M-RoPE, ``position_ids (3, batch, tokens)``: section after section of the angles follows the
+    first, second and third axis in turn (Qwen2-VL, arXiv 2409.12191, section 2.1).
+    """
+
+    def __init__(
+        self, tables: Mapping[str, np.ndarray], dtype: torch.dtype, sections: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__()
+        self._sections = list(sections)
+        for name, table in tables.items():
+            self.register_buffer(name, torch.tensor(table, dtype=dtype))
+
+    def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        halves = (
+            self._of_axes(nn.functional.embedding(position_ids, self.get_buffer(name)))
+            for name in ("rotary_cos", "rotary_sin")
+        )
+        cos, sin = (torch.cat((half, half), dim=-1) for half in halves)
+        return cos, sin
+
+    def _of_axes(self, angles: torch.Tensor) -> torch.Tensor:
+        if not self._sections:
+            return angles
+        parts = angles.split(self._sections, dim=-1)
+        return torch.cat([part[number % 3] for number, part in enumerate(parts)], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageParts:
+    """The language side, cut where it is needed."""
+
+    layers: nn.ModuleList
+    norm: nn.Module
+    head: nn.Module
+    config: Any
+    """The text configuration of transformers."""
+    rotary: type[nn.Module]
+    """The rotary embedding class, made anew on real memory for its tables."""
+    context: int
+    """Positions that the graphs know, see ``rotary.context_of``."""
+    sections: tuple[int, ...] = ()
+    """Of each half of a head, how many angles in turn follow the number of each axis (M-RoPE)."""
+
+    @property
+    def position_axes(self) -> int:
+        """Numbers that a token carries."""
+        return 3 if self.sections else 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.layers.parameters()).dtype
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads."""
+        return int(self.config.num_key_value_heads)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        explicit = getattr(self.config, "head_dim", None)
+        return int(explicit or self.config.hidden_size // self.config.num_attention_heads)
+
+    def rotary_lookup(self) -> RotaryLookup:
+        """A module that looks rotation angles up by position."""
+        return RotaryLookup(self.rotary_tables(), self.dtype, self.sections)
+
+    def rotary_tables(self) -> dict[str, np.ndarray]:
+        """As ``rotary.rotary_tables``."""
+        return rotary_tables(self.rotary, self.config, self.context)

@@ -1,0 +1,135 @@
+"""From a question with images and videos to text with places for their tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...errors import EmptyPrompt, ImageCountMismatch, OneTurnOnly, VideoNotSupported
+
+NAMES = {"image": "{image}", "video": "{video}"}
+"""What stands for an image or a video in the questions of every model, besides its own token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLayout:
+    """How a video stands in a prompt."""
+
+    open: str
+    """Stands for one video, the token in it."""
+    token: str
+    """The video token, as a user writes it."""
+    token_id: int | None
+    """Its id; None where it never comes to that, as with ``frame``."""
+    frame: str | None = None
+    """Of models that name every frame: the text of one, ``{number}`` (from 1) and the image token
+    in it; frames are joined by line ends and stand where the token stood."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptLayout:
+    """How the model's chat template lays out a conversation, as plain text pieces.
+
+    ``opening`` ``user_open`` (``image_open`` per image) ``text_open`` question ``user_close``
+    answer ``turn_join`` ``user_open`` ... : found at export by rendering the template itself.
+    """
+
+    opening: str
+    """Before the first turn: a system text, often empty."""
+    user_open: str
+    """Before the images of each turn."""
+    image_open: str
+    """Stands for one image, the image token in it."""
+    user_close: str
+    """After each question; the model answers from here."""
+    turn_join: str
+    """Between an answer and the next turn."""
+    image_token: str
+    """The image token, as a user writes it."""
+    image_token_id: int
+    image_text: str | None = None
+    """What stands for it in the text that is tokenized, the token in it; None: itself."""
+    video: VideoLayout | None = None
+    """None: the model takes no video."""
+    text_open: str = ""
+    """Between the images and the question."""
+    answered: str | None = None
+    """Stands between question and answer of a turn that is over, where that is not ``user_close``:
+    then the answer is read again with the next turn."""
+    one_turn: str | None = None
+    """Why there can be no second turn; None: there can."""
+
+    @property
+    def placeholders(self) -> list[int]:
+        """Ids of the tokens that image embeddings replace."""
+        of_video = self.video.token_id if self.video is not None else None
+        return [self.image_token_id] + ([] if of_video is None else [of_video])
+
+    def render_turn(
+        self, question: str, images: int | Sequence[str], first: bool, frames: Sequence[int] = ()
+    ) -> str:
+        """The text that is added to the conversation by one question.
+
+        Where the question itself holds image or video tokens, or ``{image}`` and ``{video}``, they
+        go there, in the order given, laid out as in front; else they go in front.
+
+        Args:
+            question: as asked.
+            images: how many, or ``image`` or ``video`` for each.
+            first: whether it opens the conversation.
+            frames: of each video, how many frames it has; for models that name every frame.
+
+        Raises:
+            EmptyPrompt: the question is blank.
+            ImageCountMismatch: tokens in the question, and images and videos, differ.
+            VideoNotSupported: a video, and the model takes none.
+            OneTurnOnly: a second turn, of a model that knows none.
+        """
+        if not first and self.one_turn is not None:
+            raise OneTurnOnly(self.one_turn)
+        kinds = ["image"] * images if isinstance(images, int) else list(images)
+        opens = {"image": self.image_open}
+        if self.video is not None:
+            opens["video"] = self.video.open
+        elif "video" in kinds:
+            raise VideoNotSupported()
+        marks = dict(self._marks())
+        either = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
+        found = [marks[text] for text in re.findall(either, question)]
+        if found and found != kinds:
+            raise ImageCountMismatch(len(found), len(kinds), " or ".join(NAMES[k] for k in opens))
+        if not re.sub(either, "", question).strip():
+            raise EmptyPrompt()
+        lead = self.opening if first else self.turn_join
+        pictures = "" if found else "".join(opens[kind] for kind in kinds)
+        placed = re.sub(either, lambda mark: opens[marks[mark[0]]], question)
+        turn = self.user_open + pictures + self.text_open + placed + self.user_close
+        return lead + self._expanded(turn, frames)
+
+    def _marks(self) -> Iterator[tuple[str, str]]:
+        """What a user may write for an image or a video: its name, its token, or the whole of what
+        the template writes."""
+        yield NAMES["image"], "image"
+        for text in (self.image_token, self.image_open, self.image_open.strip()):
+            yield text, "image"
+            yield text.replace(self.image_token, self.image_text or self.image_token), "image"
+        if self.video is not None:
+            yield NAMES["video"], "video"
+            for text in (self.video.token, self.video.open, self.video.open.strip()):
+                yield text, "video"
+
+    def _expanded(self, text: str, frames: Sequence[int]) -> str:
+        """Tokens as the template writes them -> the texts that stand for them."""
+        counts = iter(frames)
+        written: Mapping[str, str] = {self.image_token: self.image_text or self.image_token}
+        frame = self.video.frame if self.video is not None else None
+
+        def replaced(token: re.Match[str]) -> str:
+            if token[0] in written:
+                return written[token[0]]
+            assert frame is not None
+            return "\n".join(frame.format(number=1 + n) for n in range(next(counts)))
+
+        tokens = [*written, *([] if frame is None or self.video is None else [self.video.token])]
+        return re.sub("|".join(map(re.escape, tokens)), replaced, text)

@@ -1,0 +1,110 @@
+"""What a user asks about: images and videos, read and preprocessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...errors import VideoNotSupported
+from ..bundle.prompt import PromptLayout
+from ..media.images import load_image
+from ..media.video import Frames, VideoSource, read_frames
+from ..preprocessing import Medium, Preprocessor
+from ..preprocessing.base import in_line
+
+IMAGE, VIDEO = "image", "video"
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """A video to ask about.
+
+    Of a file the model's own number of frames is taken, spread evenly, unless told otherwise; of a
+    list of images all.
+    """
+
+    source: VideoSource
+    """A path, the bytes of a file, a binary file object, a sequence of images, or a uint8 array
+    ``(frames, height, width, 3)``."""
+    frames: int | None = None
+    """Frames to take of a file."""
+    fps: float | None = None
+    """Instead: frames to take of each of its seconds."""
+
+
+Read = Image.Image | Frames
+
+
+def read_media(given: Any, preprocessor: Preprocessor, max_pixels: int) -> list[Read]:
+    """Read images and videos from wherever they are.
+
+    Args:
+        given: an image source, a ``Video``, a sequence of both, or None.
+        preprocessor: knows which frames of a video the model takes.
+        max_pixels: most pixels of an image or frame.
+
+    Raises:
+        ImageError, VideoNotSupported, MissingPackage: as for ``load_image``, ``read_frames``.
+    """
+    if given is None:
+        return []
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        given = [given]
+    return [_read(one, preprocessor, max_pixels) for one in given]
+
+
+def _read(one: Any, preprocessor: Preprocessor, max_pixels: int) -> Read:
+    if not isinstance(one, Video):
+        return load_image(one, max_pixels=max_pixels)
+    sampling = preprocessor.sampling
+    if sampling is None:
+        raise VideoNotSupported()
+    if one.frames is not None or one.fps is not None:
+        sampling = replace(sampling, count=one.frames, fps=one.fps)
+    return read_frames(one.source, sampling, max_pixels=max_pixels)
+
+
+def kinds_of(read: Sequence[Read]) -> list[str]:
+    """``image`` or ``video`` for each."""
+    return [VIDEO if isinstance(one, Frames) else IMAGE for one in read]
+
+
+def preprocess(read: Sequence[Read], preprocessor: Preprocessor) -> list[Medium]:
+    """Images and videos, ready for the vision graph."""
+    images = kinds_of(read).count(IMAGE)
+    return [
+        preprocessor.video(one.images, one.fps)
+        if isinstance(one, Frames)
+        else preprocessor(one, images)
+        for one in read
+    ]
+
+
+def placed(media: Sequence[Medium], layout: PromptLayout) -> list[Medium]:
+    """The medium that stands at each placeholder of the prompt."""
+    named = layout.video is not None and layout.video.frame is not None
+    found: list[Medium] = []
+    for medium in media:
+        found += _frame_by_frame(medium) if named and medium.kind == VIDEO else [medium]
+    return found
+
+
+def _frame_by_frame(medium: Medium) -> list[Medium]:
+    """A video's frames as images of one tile each, for models whose prompt names every frame."""
+    numbers = np.arange(medium.tile_tokens, dtype=np.int64)
+    return [
+        Medium(
+            pixels=medium.pixels[frame : frame + 1],
+            grid=medium.grid,
+            order=numbers,
+            offsets=in_line(len(numbers)),
+            span=len(numbers),
+            boxes=medium.boxes[frame : frame + 1],
+            kind=medium.kind,
+        )
+        for frame in range(len(medium.pixels))
+    ]

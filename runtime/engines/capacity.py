@@ -1,0 +1,253 @@
+"""How large a request an engine takes: fixed when it is built, recorded with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...errors import BeyondLimits, OptionInvalid
+from ..bundle.keep import Keeps
+from ..bundle.manifest import Manifest
+from ..bundle.plan import Drop, Extent, Plan
+from ..bundle.variants import LimitsRecord
+from ..preprocessing import Preprocessor
+
+ANSWER_TOKENS = 512
+"""Room for text, in prompt and answer together, that a build leaves where it is not told."""
+_TYPICAL_TEXT = 64
+
+
+def extent_built_for(limits: LimitsRecord) -> Extent:
+    """The largest images of a turn."""
+    return Extent(
+        tiles=(limits.image_tokens,) * (limits.tiles * limits.images),
+        sizes=(limits.rows,) * limits.images,
+        separators=limits.separators * limits.images,
+    )
+
+
+def most_kept(limits: LimitsRecord, images: int = 0) -> tuple[int, ...]:
+    """Most image tokens that each drop leaves of so many images; 0: of all of a turn."""
+    images = images or limits.images
+    return tuple(
+        min(limits.rows, count * limits.tiles + limits.separators) * images
+        for count in limits.counts
+    )
+
+
+def largest_selection(plan: Plan, limits: LimitsRecord) -> int:
+    """Most tokens that one selection keeps."""
+    kept = (
+        count if drop.layer == 0 else _shared(drop, most_kept(limits, 1)[number], limits)
+        for number, (drop, count) in enumerate(zip(plan.drops, limits.counts, strict=True))
+    )
+    return max(kept, default=0)
+
+
+def largest_candidates(plan: Plan, limits: LimitsRecord) -> int:
+    """Most tokens among which one selection chooses."""
+    among = (
+        limits.image_tokens if drop.layer == 0 else _shared(drop, limits.rows, limits)
+        for drop in plan.drops
+    )
+    return max(among, default=0)
+
+
+def _shared(drop: Drop, of_one: int, limits: LimitsRecord) -> int:
+    """Tokens of one image, or of all, that a drop in the decoder ranks against each other."""
+    return of_one * (limits.images if drop.budget == "all" else 1)
+
+
+def _seen_by_stages(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
+    """Most image tokens in each language stage."""
+    return plan.tokens_of_stages(most_kept(limits), extent_built_for(limits))
+
+
+def capacities(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
+    """Rows of the KV cache of each language stage."""
+    seen = _seen_by_stages(plan, limits)
+    return tuple(limits.tokens - seen[0] + of_stage for of_stage in seen)
+
+
+def check_request(
+    plan: Plan, limits: LimitsRecord, counts: Sequence[int], extent: Extent, rebuild: str
+) -> None:
+    """Refuse a request that is too large.
+
+    Args:
+        plan: the bundle's.
+        limits: of the engines.
+        counts: image tokens left after each drop over all images, as from ``Plan.counts``.
+        extent: the images of the turn.
+        rebuild: the ``vtp build`` command that the message ends with.
+
+    Raises:
+        BeyondLimits: naming the limit.
+    """
+    if extent.images > limits.images:
+        what = "images of a turn"
+        raise BeyondLimits(what, extent.images, limits.images, f"{rebuild} --max-images N")
+    largest = max(extent.tiles, default=0)
+    if largest > limits.image_tokens:
+        remedy = f"give a smaller image, or {rebuild} --max-image-tokens N"
+        raise BeyondLimits("image tokens of an image", largest, limits.image_tokens, remedy)
+    tiles = limits.tiles * limits.images
+    if len(extent.tiles) > tiles:
+        # The largest image fits: it is a video.
+        what = "frames of a video that the vision graph looks at"
+        raise BeyondLimits(what, len(extent.tiles), tiles, f"{rebuild} --max-frames N")
+    others = max(extent.separators, extent.total - sum(extent.tiles))
+    for drop, count, of_tile, most in zip(
+        plan.drops, counts, limits.counts, most_kept(limits), strict=True
+    ):
+        if count > min(most, of_tile * len(extent.tiles) + others):
+            what = f"image tokens kept of a tile before layer {drop.layer}"
+            each = -(-count // len(extent.tiles))
+            if each > of_tile:
+                raise BeyondLimits(what, each, of_tile, f"{rebuild} --max-keep K")
+            what = f"image tokens kept before layer {drop.layer}"
+            raise BeyondLimits(what, count, most, "keep fewer (--keep)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How large the requests of a build are to be."""
+
+    tokens: int | None = None
+    """Most tokens of a conversation; None takes the images and ``ANSWER_TOKENS``."""
+    images: int = 1
+    """Most images of a turn."""
+    frames: int | None = None
+    """Most frames of a video; None takes as many as the model samples by itself, where that is one
+    number."""
+    keep: Keeps | None = None
+    """Largest keep; None takes all tokens."""
+    image_tokens: int | None = None
+    """Most image tokens of one image, of models whose images have as many as their size asks for;
+    None takes the plan's."""
+
+
+def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
+    """The limits of a build.
+
+    Args:
+        manifest: the bundle's.
+        asked: for what it is built.
+
+    Raises:
+        OptionInvalid: frames for a model that takes no video.
+        KeepOutOfRange, KeepCountMismatch, KeepGrows: as for ``Plan.counts``.
+        BeyondLimits: more tokens than the model's context, or than leave room for text.
+    """
+    plan, context = manifest.plan, manifest.language.context
+    image_tokens = asked.image_tokens or plan.tokens
+    frames = _frames(manifest.preprocessing, asked.frames)
+    largest = [manifest.preprocessing.largest(image_tokens)]
+    if frames:
+        largest.append(manifest.preprocessing.largest(image_tokens, frames))
+    tiles, rows, separators = (max(numbers) for numbers in zip(*largest, strict=True))
+    plan = plan.of_size(image_tokens)
+    limits = LimitsRecord(
+        tokens=context,
+        images=asked.images,
+        frames=frames,
+        tiles=tiles,
+        rows=rows,
+        separators=separators,
+        counts=plan.counts(1.0 if asked.keep is None else asked.keep, 1),
+        image_tokens=image_tokens,
+    )
+    read = _seen_by_stages(plan, limits)[0]
+    tokens = min(context, read + ANSWER_TOKENS) if asked.tokens is None else asked.tokens
+    if tokens > context:
+        raise BeyondLimits("tokens", tokens, context, "the model's context is the most")
+    if tokens < read + 2:
+        raise BeyondLimits(
+            f"image tokens of {asked.images} image{'s' if asked.images > 1 else ''}",
+            read,
+            tokens - 2,
+            "--max-tokens N counts the image tokens too; a smaller --max-keep K leaves fewer",
+        )
+    return replace(limits, tokens=tokens)
+
+
+def _frames(preprocessing: Preprocessor, asked: int | None) -> int:
+    sampling = preprocessing.sampling
+    if asked and sampling is None:
+        raise OptionInvalid("max-frames", asked, "none: this model takes no video")
+    return (sampling.count or 0 if sampling else 0) if asked is None else asked
+
+
+Range = tuple[int, int, int]
+"""Least, typical and most of a size."""
+
+
+def ranges(
+    plan: Plan, limits: LimitsRecord, graph: str, decoding: bool = False
+) -> tuple[Mapping[str, Range], Mapping[str, Range]]:
+    """What the sizes of a graph may be.
+
+    Args:
+        plan: the bundle's.
+        limits: of the build.
+        graph: name, as in the manifest.
+        decoding: the profile of decode steps, of a language graph.
+
+    Returns:
+        Ranges of the symbolic dimensions by name, and of the values of inputs that hold a size.
+    """
+    rows_of, rows = capacities(plan, limits), limits.rows * limits.images
+    least = min(plan.tokens, limits.image_tokens)
+    typical_plan = plan.of_size(least)
+    usual = typical_plan.counts(None, 1)
+    kind, _, number = graph.partition(".")
+    tokens = (1, min(limits.tokens, least + _TYPICAL_TEXT), limits.tokens)
+    text = (1, min(limits.tokens, _TYPICAL_TEXT), limits.tokens)
+    if kind in ("vision", "video"):
+        count = _range(usual[0], limits.counts[0]) if plan.vision_drop else (1, 1, 1)
+        of_image = _range(least, limits.image_tokens)
+        tiles = _range(1, limits.tiles * limits.images)
+        return {"images": tiles, "tokens": of_image, "texts": text}, {"keep": count}
+    if kind == "shrink":
+        return {"images": _range(1, limits.tiles * limits.images), "rows": _range(least, rows)}, {}
+    if kind == "raters":
+        return {"tokens": tokens, "image_tokens": _range(least, rows), "raters": text}, {}
+    if kind == "drop":
+        at = int(number) - 1
+        typical = typical_plan.tokens_of_stages(usual, 1)[at]
+        drop = plan.decoder_drops[at]
+        share = limits.images if drop.budget == "all" else 1
+        whole = _seen_by_stages(plan, replace(limits, images=share))[at]
+        most = plan.in_decoder(most_kept(limits, share))[at]
+        arriving = rows_of[at]
+        of_drop = (1, min(arriving, typical + _TYPICAL_TEXT), arriving)
+        sizes = {
+            "tokens": of_drop,
+            "groups": _range(1, limits.images // share),
+            "candidates": _range(typical, whole),
+            "texts": text,
+            "raters": text,
+            "capacity": (arriving, arriving, arriving),
+            "past": of_drop,
+        }
+        return sizes, {
+            "keep": _range(plan.in_decoder(usual)[at], most),
+            "recycled": _range(typical, whole),
+            "merged": _range(typical, whole),
+        }
+    capacity = rows_of[int(number)]
+    usual_tokens = typical_plan.tokens_of_stages(usual, 1)[int(number)] + _TYPICAL_TEXT
+    return {
+        "batch": (1, 1, 1),
+        # A decode profile of exactly one token makes TensorRT-RTX store the weights a second time.
+        "tokens": (1, 1, 2) if decoding else (1, min(capacity, usual_tokens), capacity),
+        "capacity": (capacity, capacity, capacity),
+        "past": (0, min(capacity, usual_tokens), capacity),
+        "scorers": (1, 1, 2) if decoding else text,
+        "columns": _range(least, rows),
+        "answers": (1, 1, 2) if decoding else text,
+    }, {}
+
+
+def _range(typical: int, most: int) -> Range:
+    return 1, max(1, min(typical, most)), max(1, most)

@@ -1,0 +1,359 @@
+"""The language side at run time: a chain of stages, with drops between, over a KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...errors import BundleCorrupted, ContextTooLong
+from ..bundle.manifest import LanguageRecord
+from ..bundle.plan import Drop, Plan, recycled
+from ..engines.base import Buffer, Engine, Graph
+from ..files.tensorfile import float32_of
+from .cache import WRITE_INDEX, CachedRun, KVCache, StageCache
+from .layout import Layout, Prompt
+from .marks import Mark, unmarked
+
+
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """What one drop inside the decoder did."""
+
+    drop: Drop
+    arrived: Layout
+    left: Layout
+    scores: np.ndarray | None
+    """``(groups, candidates)`` float32 of the image tokens that arrived; None if all stayed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """What reading a turn gave."""
+
+    logits: np.ndarray
+    """``(vocab,)`` after the last token."""
+    drops: tuple[Dropped, ...]
+
+
+class Decoder:
+    """Runs the language graphs.
+
+    Args:
+        engine: what runs them.
+        plan: stages, drops, positions.
+        language: sizes.
+        table: embedding table ``(vocab, width)``.
+        graphs: the graphs by name, loaded by ``engine``: ``language.N``, ``drop.N``, ``raters``.
+        capacities: rows that each stage's cache has, where the graphs take no other number.
+        separator: row ``(width,)`` between image tokens, of models that have one.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        language: LanguageRecord,
+        table: np.ndarray,
+        graphs: Mapping[str, Graph],
+        capacities: Sequence[int] | None = None,
+        separator: np.ndarray | None = None,
+    ) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.language = language
+        self._table = table
+        self.stages = plan.stages
+        self.graphs = [graphs[f"language.{number}"] for number in range(len(self.stages))]
+        """The language graphs, in order."""
+        self._drops = [graphs[f"drop.{number}"] for number in range(1, len(self.stages))]
+        self._raters = graphs.get("raters")
+        self._capacities = capacities
+        self._separator = separator
+
+    def embed(self, tokens: np.ndarray) -> np.ndarray:
+        """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``.
+
+        Raises:
+            BundleCorrupted: an id that the model does not have.
+        """
+        return embedding_rows(self._table, tokens)
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens that have an embedding."""
+        return len(self._table)
+
+    @property
+    def separator(self) -> np.ndarray:
+        """Row ``(width,)`` float32 between image tokens.
+
+        Raises:
+            BundleCorrupted: the model has none.
+        """
+        if self._separator is None:
+            raise BundleCorrupted(
+                "manifest.json", "separates image tokens, but names no row for it"
+            )
+        return float32_of(self._separator)
+
+    def cache(self, capacities: Sequence[int] | int) -> KVCache:
+        """A new cache; one capacity for each stage, or one for all.
+
+        Raises:
+            ContextTooLong: the graphs were built for less.
+        """
+        each = [capacities] * len(self.stages) if isinstance(capacities, int) else capacities
+        if self._capacities is not None:
+            for needed, room in zip(each, self._capacities, strict=True):
+                if needed > room:
+                    raise ContextTooLong(needed, room, "the built engine (vtp build --max-tokens)")
+            each = self._capacities
+        appended = WRITE_INDEX not in self.graphs[0].inputs
+        return KVCache(self.engine, self.language, self.stages, each, appended)
+
+    def prefill(
+        self,
+        prompt: Prompt,
+        cache: KVCache,
+        counts: Sequence[int] | None = None,
+        given: Mapping[str, Sequence[np.ndarray]] | None = None,
+        mark: Mark = unmarked,
+    ) -> Prefilled:
+        """Append a turn to the cache.
+
+        Args:
+            prompt: the turn.
+            cache: what was read before.
+            counts: image tokens left after each drop inside the decoder, over all images of the
+                turn; None drops none.
+            given: for each image scores ``(n,)`` float32, in the order of its unpruned sequence,
+                for drops that are ranked from elsewhere, by the name of the score.
+            mark: told of every graph that has run.
+        """
+        layout, hidden = prompt.layout, prompt.embeds
+        weights = self._rate(prompt) if self._raters is not None and counts else None
+        if weights is not None:
+            mark("raters")
+        dropped: list[Dropped] = []
+        outputs: dict[str, Buffer] = {}
+        for number, stage in enumerate(cache.stages):
+            if number:
+                drop = self.plan.decoder_drops[number - 1]
+                count = len(layout.image_rows) if counts is None else counts[number - 1]
+                before = cache.stages[number - 1]
+                reads = _Reads(outputs, before, layout, given or {}, weights)
+                hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
+                dropped.append(done)
+                layout = done.left
+                mark(f"drop.{number}")
+            step = _Step(self, number, stage, hidden, layout.tokens)
+            outputs = step.run(layout.positions)
+            hidden = outputs.get("hidden_states_out", hidden)
+            mark(f"prefill.{number}")
+        cache.position = prompt.next_position
+        return Prefilled(outputs["logits"].read()[-1], tuple(dropped))
+
+    def decode(self, cache: KVCache) -> DecodeLoop:
+        """A loop that appends one token at a time to the cache."""
+        return DecodeLoop(self, cache)
+
+    def _rate(self, prompt: Prompt) -> np.ndarray | None:
+        assert self._raters is not None
+        if not len(prompt.layout.image_rows) or not len(prompt.layout.rows_behind):
+            return None
+        rows = prompt.layout.rows_behind
+        weights = self.engine.buffer((len(rows),), "float32")
+        self._raters.bind(
+            {
+                "inputs_embeds": prompt.embeds,
+                "image_rows": self.filled(prompt.layout.image_rows),
+                "rater_rows": self.filled(rows),
+            },
+            {"rater_weights": weights},
+        )()
+        rated: np.ndarray = weights.read().copy()
+        return rated
+
+    def _drop(
+        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _Reads, start: int
+    ) -> tuple[Buffer, Dropped]:
+        """Drop before stage ``number``, whose cache holds ``start`` tokens."""
+        layout = reads.layout
+        arriving = len(layout.image_rows)
+        renumber = start if self.plan.positions == "compact-per-stage" else None
+        if count >= arriving:
+            numbers = layout.positions
+            if renumber is not None:
+                numbers = layout.renumbered(renumber, layout.tokens)
+            return hidden, Dropped(drop, layout, replace(layout, positions=numbers), None)
+        groups, engine = layout.groups(drop.budget), self.engine
+        keep, merged = count // groups, drop.merged(arriving - count)
+        inputs = {
+            "hidden_states": hidden,
+            "image_rows": self.filled(layout.image_rows.reshape(groups, -1)),
+            "text_rows": self.filled(layout.text_rows),
+            "keep": self.filled(np.array([keep])),
+        }
+        if drop.recycle is not None:
+            taking = recycled(drop.recycle, arriving - count)
+            inputs["recycled"] = self.filled(np.array([taking]))
+            inputs["merged"] = self.filled(np.array([merged]))
+        graph = self._drops[number - 1]
+        for name in graph.inputs:
+            if name not in inputs:
+                inputs[name] = self._read(name, reads, drop, groups)
+        left_tokens = layout.tokens - arriving + count + merged
+        outputs = {
+            "hidden_states_out": engine.buffer((1, left_tokens, self.language.width), "float32"),
+            "kept": engine.buffer((groups, keep), "int64"),
+            "scores": engine.buffer((groups, arriving // groups), "float32"),
+        }
+        graph.bind(inputs, outputs)()
+        left = layout.after(outputs["kept"].read(), merged, renumber)
+        scores = outputs["scores"].read().copy()
+        return outputs["hidden_states_out"], Dropped(drop, layout, left, scores)
+
+    def _read(self, name: str, reads: _Reads, drop: Drop, groups: int) -> Buffer:
+        """An input of a drop graph that its score asks for."""
+        if name == "key_cache":
+            return reads.cache.last_keys
+        if name in reads.outputs:  # query, queries
+            return reads.outputs[name]
+        layout = reads.layout
+        weights = reads.rater_weights
+        values: dict[str, Callable[[], np.ndarray]] = {
+            "position_ids": lambda: self.numbers(layout.positions),
+            # The stage has run: its cache holds this prefill already.
+            "write_index": lambda: np.array([reads.cache.length - layout.tokens]),
+            "rater_rows": lambda: layout.rows_behind,
+            "rater_weights": lambda: (
+                np.ones(len(layout.rows_behind), np.float32) if weights is None else weights
+            ),
+            "given_scores": lambda: reads.scores_given(drop.score, groups),
+        }
+        return self.filled(values[name]())
+
+    def numbered(self, tokens: int) -> tuple[int, ...]:
+        """Shape of the position ids of one sequence, as the graphs take them."""
+        axes = self.language.position_axes
+        return (1, tokens) if axes == 1 else (axes, 1, tokens)
+
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
+        """``(axes, tokens)`` in that shape."""
+        return positions.reshape(self.numbered(positions.shape[1]))
+
+    def same(self, positions: np.ndarray) -> np.ndarray:
+        """``(tokens,)`` for every axis: ``(axes, tokens)``."""
+        return np.tile(positions, (self.language.position_axes, 1))
+
+    def filled(self, values: np.ndarray) -> Buffer:
+        """A buffer with these values, as int64 or float32."""
+        kind = "float32" if values.dtype.kind == "f" else "int64"
+        buffer = self.engine.buffer(values.shape, kind)
+        buffer.write(values)
+        return buffer
+
+
+def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Rows ``(n, width)`` float32 of an embedding table, for token ids ``(n,)``.
+
+    Raises:
+        BundleCorrupted: an id that the table does not have.
+    """
+    try:
+        rows = float32_of(table[tokens])
+    except IndexError:
+        raise BundleCorrupted(
+            "tokenizer.json", f"gives token {tokens.max()}, but the model knows {len(table)}"
+        ) from None
+    return rows
+
+
+@dataclass
+class _Reads:
+    """What a drop's score may read."""
+
+    outputs: Mapping[str, Buffer]
+    cache: StageCache
+    layout: Layout
+    given: Mapping[str, Sequence[np.ndarray]]
+    rater_weights: np.ndarray | None
+
+    def scores_given(self, name: str, groups: int) -> np.ndarray:
+        """``(groups, candidates)``: of the tokens that arrive, picked from scores of all."""
+        layout = self.layout
+        # A merged token stands for no place: it comes last.
+        found = np.full(len(layout.image_rows), np.finfo(np.float32).min, np.float32)
+        for image, scores in enumerate(self.given[name]):
+            own = (layout.images == image) & (layout.entries >= 0)
+            found[own] = scores[layout.entries[own]]
+        return found.reshape(groups, -1)
+
+
+class _Step:
+    """One language graph bound to buffers for a number of new tokens."""
+
+    def __init__(
+        self, decoder: Decoder, number: int, cache: StageCache, hidden: Buffer, tokens: int
+    ) -> None:
+        engine, language = decoder.engine, decoder.language
+        self._decoder = decoder
+        graph = decoder.graphs[number]
+        self._positions = engine.buffer(decoder.numbered(tokens), "int64")
+        shapes: dict[str, tuple[int, ...]] = {
+            "logits": (1, language.vocab),
+            "hidden_states_out": (1, tokens, language.width),
+            "query": (1, language.heads, 1, language.head_dim),
+            "queries": (1, language.heads, tokens, language.head_dim),
+            "received": (1,),
+        }
+        self.outputs = {
+            name: engine.buffer(shape, "float32")
+            for name, shape in shapes.items()
+            if name in graph.outputs
+        }
+        inputs = {
+            "inputs_embeds" if number == 0 else "hidden_states": hidden,
+            "position_ids": self._positions,
+        }
+        # A guide's graph, asked for an answer alone.
+        for name, value in (("score_rows", 0), ("image_columns", 0), ("logit_rows", tokens - 1)):
+            if name in graph.inputs:
+                inputs[name] = decoder.filled(np.array([value]))
+        self._run = CachedRun(graph, cache, tokens, inputs, self.outputs)
+
+    def run(self, positions: np.ndarray) -> dict[str, Buffer]:
+        """Run for the next ``n`` places of the cache, ``positions (axes, n)``; returns the
+        outputs."""
+        self._positions.write(self._decoder.numbers(positions))
+        self._run()
+        return self.outputs
+
+
+class DecodeLoop:
+    """Decode bound once: a step writes one embedding row and reads one row of logits."""
+
+    def __init__(self, decoder: Decoder, cache: KVCache) -> None:
+        self._decoder = decoder
+        self._cache = cache
+        self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
+        self._per_stage = decoder.plan.positions == "compact-per-stage"
+        self._steps: list[_Step] = []
+        hidden = self._embeds
+        for number, stage in enumerate(cache.stages):
+            step = _Step(decoder, number, stage, hidden, 1)
+            self._steps.append(step)
+            hidden = step.outputs.get("hidden_states_out", hidden)
+
+    def step(self, token: int) -> np.ndarray:
+        """Append ``token`` to the cache; logits ``(vocab,)`` for the one after it."""
+        cache = self._cache
+        self._embeds.write(self._decoder.embed(np.array([token]))[None])
+        for step, stage in zip(self._steps, cache.stages, strict=True):
+            number = stage.length if self._per_stage else cache.position
+            outputs = step.run(self._decoder.same(np.array([number])))
+        cache.position += 1
+        logits: np.ndarray = outputs["logits"].read()[0]
+        return logits

@@ -1,0 +1,226 @@
+"""The vision side at run time: images to kept image embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from ..bundle.keep import Keeps
+from ..bundle.manifest import Manifest
+from ..bundle.plan import Extent, Plan
+from ..engines.base import Buffer, Engine, Graph
+from ..preprocessing.base import SEPARATOR, Medium, Resample
+from .arrange import Arranged, arrange, by_entry
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the vision graph made of some images."""
+
+    media: tuple[Medium, ...]
+    """The images."""
+    embeds: tuple[Buffer, ...]
+    """``(tiles, kept, width)`` each, on the engine's device; tile after tile."""
+    made: tuple[Buffer, ...]
+    """``(1, rows, width)`` each: tokens made of others (``Medium.resample``), image after image."""
+    kept: tuple[np.ndarray, ...]
+    """For each tile ``(kept,)`` int64: the token that each row stands for, in raster order where
+    the method keeps that order; -1 for none."""
+    scores: tuple[np.ndarray, ...] | None
+    """For each tile ``(tokens,)`` float32; None without pruning."""
+
+    def arranged(self) -> list[Arranged]:
+        """What is left of each image, as the prompt reads it."""
+        firsts = np.cumsum([0, *(len(kept) for kept in self.kept)])
+        arranged, made = [], int(firsts[-1])
+        for medium, tiles in self._tiles():
+            arranged.append(arrange(medium, self.kept[tiles], int(firsts[tiles.start]), made))
+            made += 0 if medium.resample is None else len(medium.resample.index)
+        return arranged
+
+    @property
+    def rows(self) -> tuple[Buffer, ...]:
+        """All image embeddings, in the order that ``arranged`` counts them."""
+        return (*self.embeds, *self.made)
+
+    def given(self) -> list[np.ndarray]:
+        """Scores of each image in the order of its unpruned sequence."""
+        assert self.scores is not None
+        return [by_entry(medium, self.scores[tiles]) for medium, tiles in self._tiles()]
+
+    def _tiles(self) -> Iterator[tuple[Medium, slice]]:
+        first = 0
+        for medium in self.media:
+            yield medium, slice(first, first + len(medium.pixels))
+            first += len(medium.pixels)
+
+
+def extent_of(media: Sequence[Medium]) -> Extent:
+    """Image tokens of these images before any is dropped."""
+    return Extent(
+        tiles=tuple(medium.tile_tokens for medium in media for _ in medium.pixels),
+        sizes=tuple(len(medium.order) for medium in media),
+        separators=sum(int((medium.order == SEPARATOR).sum()) for medium in media),
+    )
+
+
+def vision_graphs(manifest: Manifest, load: Callable[[str], Graph]) -> dict[str, Graph]:
+    """The graphs of ``Vision`` that a bundle has, loaded by name."""
+    names = {"image": "vision", "video": "video", "shrink": "shrink"}
+    held = {record.name for record in manifest.graphs}
+    return {kind: load(name) for kind, name in names.items() if name in held}
+
+
+class Vision:
+    """Runs the vision graphs.
+
+    Args:
+        engine: what runs them.
+        plan: whether they select.
+        width: of the language model.
+        graphs: by the kind of medium, ``image`` and, of models that see it otherwise, ``video``;
+            ``shrink`` makes the tokens of ``Medium.resample``. Loaded by ``engine``.
+    """
+
+    def __init__(self, engine: Engine, plan: Plan, width: int, graphs: Mapping[str, Graph]) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._width = width
+        self._graphs = graphs
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the choice of tokens depends on the prompt's text."""
+        return "prompt_embeds" in self._graphs["image"].inputs
+
+    def graph_name(self, medium: Medium) -> str:
+        """Name of the graph that looks at it."""
+        return "video" if medium.kind in self._graphs and medium.kind != "image" else "vision"
+
+    def __call__(
+        self, media: Sequence[Medium], keep: Keeps | None, prompt_embeds: np.ndarray | None = None
+    ) -> Seen:
+        """Look at images.
+
+        Args:
+            media: preprocessed images.
+            keep: as for ``Plan.counts``.
+            prompt_embeds: ``(texts, width)`` float32, for a graph that reads the prompt.
+        """
+        embeds: list[Buffer] = []
+        kept: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
+        for kind, medium, pixels, inputs in _runs(media):
+            count = self._plan.tile_keep(keep, medium.tile_tokens)
+            part = self._look(self._graph(kind), medium, pixels, inputs, count, prompt_embeds)
+            embeds.append(part[0])
+            kept += list(part[1])
+            scores += list(part[2])
+        prunes = self._plan.vision_drop is not None
+        return self.seen(media, embeds, kept, scores if prunes else None)
+
+    def ready(self, media: Sequence[Medium], keep: Keeps | None) -> list[Medium]:
+        """The images as they are to be looked at: where tokens are dropped, none is made of others
+        before."""
+        return [
+            medium
+            if self._plan.tile_keep(keep, medium.tile_tokens) == medium.tile_tokens
+            else medium.unshrunken()
+            for medium in media
+        ]
+
+    def seen(
+        self,
+        media: Sequence[Medium],
+        embeds: Sequence[Buffer],
+        kept: Sequence[np.ndarray],
+        scores: Sequence[np.ndarray] | None,
+    ) -> Seen:
+        """What came out of the tower, with the tokens that are made of others.
+
+        Args:
+            media: the images.
+            embeds: ``(tiles, kept, width)``; an image with ``resample`` has one of its own.
+            kept: for each tile.
+            scores: for each tile.
+        """
+        tiles = np.cumsum([0, *(len(medium.pixels) for medium in media)]).tolist()
+        parts = np.cumsum([0, *(part.shape[0] for part in embeds)]).tolist()
+        made = [
+            self._shrink(embeds[parts.index(first)], medium.resample)
+            for first, medium in zip(tiles, media, strict=False)
+            if medium.resample is not None
+        ]
+        given = None if scores is None else tuple(scores)
+        return Seen(tuple(media), tuple(embeds), tuple(made), tuple(kept), given)
+
+    def _shrink(self, embeds: Buffer, resample: Resample) -> Buffer:
+        """Tokens ``(1, rows, width)`` made of others."""
+        made = self._engine.buffer((1, len(resample.index), self._width), "float32")
+        inputs = {
+            "image_embeds": embeds,
+            "index": self._filled(resample.index),
+            "weight": self._filled(resample.weight),
+        }
+        self._graphs["shrink"].bind(inputs, {"shrunken": made})()
+        return made
+
+    def _graph(self, kind: str) -> Graph:
+        return self._graphs.get(kind, self._graphs["image"])
+
+    def _look(
+        self,
+        graph: Graph,
+        medium: Medium,
+        pixels: np.ndarray,
+        inputs: Mapping[str, np.ndarray],
+        count: int,
+        prompt_embeds: np.ndarray | None,
+    ) -> tuple[Buffer, np.ndarray, np.ndarray]:
+        """One run; embeddings, ``(tiles, kept)`` and ``(tiles, tokens)``."""
+        engine, tiles = self._engine, len(pixels)
+        bound = {"pixel_values": self._filled(pixels.astype(np.float32, copy=False))}
+        for name, values in inputs.items():
+            bound[name] = self._filled(values)
+        rows = count + medium.lead
+        embeds = engine.buffer((tiles, rows, self._width), "float32")
+        if self._plan.vision_drop is None:
+            graph.bind(bound, {"image_embeds": embeds})()
+            whole = np.arange(-medium.lead, count).clip(min=-1)
+            return embeds, np.tile(whole, (tiles, 1)), np.zeros((tiles, 0), np.float32)
+        bound["keep"] = self._filled(np.array([count], dtype=np.int64))
+        if "prompt_embeds" in graph.inputs and prompt_embeds is not None:
+            bound["prompt_embeds"] = self._filled(prompt_embeds)
+        kept = engine.buffer((tiles, rows), "int64")
+        scores = engine.buffer((tiles, medium.tile_tokens), "float32")
+        graph.bind(bound, {"image_embeds": embeds, "kept": kept, "scores": scores})()
+        return embeds, kept.read().copy(), scores.read().copy()
+
+    def _filled(self, values: np.ndarray) -> Buffer:
+        buffer = self._engine.buffer(values.shape, values.dtype.name)
+        buffer.write(values)
+        return buffer
+
+
+_Run = tuple[str, Medium, np.ndarray, Mapping[str, np.ndarray]]
+
+
+def _runs(media: Sequence[Medium]) -> Iterator[_Run]:
+    """What goes through a tower at one go: all neighbouring tiles of one shape, or, where the
+    patches of an image have inputs of their own, tile by tile."""
+    for (kind, _, alone), group in groupby(
+        enumerate(media), lambda item: (item[1].kind, item[1].pixels.shape[1:], _alone(*item))
+    ):
+        same = [medium for _, medium in group]
+        if alone is None or not same[0].inputs:
+            yield kind, same[0], np.concatenate([medium.pixels for medium in same]), {}
+            continue
+        for tile in range(len(same[0].pixels)):
+            yield kind, same[0], same[0].pixels[tile : tile + 1], same[0].inputs
+
+
+def _alone(number: int, medium: Medium) -> int | None:
+    return number if medium.inputs or medium.resample is not None else None
