@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..samples.checkpoint_sizes import SIZES
+from ..samples.checkpoints.sizes import SIZES
 from ..samples.make_checkpoint import make_checkpoint
 from .rival_export import rival_command, write_decoder
 

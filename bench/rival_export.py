@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..samples.checkpoint_folder import ENDS
-from ..samples.checkpoint_sizes import Text
+from ..samples.checkpoints.folder import ENDS
+from ..samples.checkpoints.random_tensors import RandomTensors
+from ..samples.checkpoints.sizes import Text
 from ..samples.folder import build_tokenizer, vocabulary
 from ..samples.make_checkpoint import stored_shapes
-from ..samples.random_tensors import RandomTensors
 
 
 def write_decoder(folder: Path, text: Text) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the channels red, green, blue, as CLIP was trained."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:

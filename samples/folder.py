@@ -16,9 +16,8 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from .configs import SampleConfig
+from .configs import CLIP_MEAN, CLIP_STD, SampleConfig
 from .drawing import COLOURS, SHAPES
-from .tower_stage import CLIP_MEAN, CLIP_STD
 
 BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 SPECIAL = (PAD, BOS, EOS, UNK, IMAGE)

@@ -25,14 +25,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .checkpoint_families import FAMILIES, Published
-from .checkpoint_folder import ENDS, token_ids, write_processors
-from .checkpoint_sizes import SIZES, Size
+from .checkpoints.families import FAMILIES, Published
+from .checkpoints.folder import ENDS, token_ids, write_processors
+from .checkpoints.random_tensors import SPREAD, TYPES, RandomTensors
+from .checkpoints.sizes import SIZES, Size
 from .hub.repository import Repository
 from .hub.table import REPOSITORIES
 from .hub.write import stored_shapes as hub_shapes
 from .hub.write import write_files
-from .random_tensors import SPREAD, TYPES, RandomTensors
 
 Shapes = dict[str, tuple[int, ...]]
 LIBRARY, HUB = "library", "hub"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...samples.checkpoint_sizes import SIZES, Size
+from ...samples.checkpoints.sizes import SIZES, Size
 
 WEIGHTS: dict[str, float] = {"float32": 4, "float16": 2, "int8": 1 + 2 / 32, "int4": 0.5 + 2 / 32}
 """Bytes of one weight of the decoder's matrices: blocks of 32 share a float16 scale."""

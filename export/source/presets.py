@@ -18,7 +18,7 @@ class Preset:
     """Hub id, or the path of a folder that vtp ships."""
     summary: str
     size: tuple[str, str] | None = None
-    """Family and size in ``samples.checkpoint_sizes``; None: a sample model, small anywhere."""
+    """Family and size in ``samples.checkpoints.sizes``; None: a sample model, small anywhere."""
 
 
 PRESETS: dict[str, Preset] = {

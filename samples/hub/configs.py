@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..checkpoint_sizes import Size, Text, Tower
+from ..checkpoints.sizes import Size, Text, Tower
 from .repository import Json
 
 Config = Callable[[Size, Mapping[str, int]], Json]

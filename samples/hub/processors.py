@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..checkpoint_sizes import Size
+from ..checkpoints.sizes import Size
 from .configs import NEXT_GRIDS, ONEVISION_GRIDS, pinpoints
 from .repository import Json
 

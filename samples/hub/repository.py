@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint_sizes import Size
+from ..checkpoints.sizes import Size
 from .tokens import Tokens
 
 Json = dict[str, Any]

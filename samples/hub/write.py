@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint_sizes import SIZES, Size, Tower
+from ..checkpoints.sizes import SIZES, Size, Tower
 from .repository import Repository
 
 _SMALL_ROWS, _SMALL_BEHIND = 512, 64

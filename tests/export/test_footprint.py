@@ -6,8 +6,8 @@ import pytest
 
 from vtp.export.source.footprint import RUNTIME_BYTES, TEXT_TOKENS, footprint
 from vtp.export.source.presets import PRESETS
-from vtp.samples.checkpoint_families import FAMILIES
-from vtp.samples.checkpoint_sizes import SIZES
+from vtp.samples.checkpoints.families import FAMILIES
+from vtp.samples.checkpoints.sizes import SIZES
 from vtp.samples.make_checkpoint import empty_model
 
 PUBLISHED = sorted({preset.size for preset in PRESETS.values() if preset.size})

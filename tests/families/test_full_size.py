@@ -18,8 +18,8 @@ import pytest
 
 from vtp.export.families import FAMILIES
 from vtp.runtime.engines.tensorrt.graphs import write_for_tensorrt
-from vtp.samples.checkpoint_families import FAMILIES as PUBLISHED
-from vtp.samples.checkpoint_sizes import SIZES
+from vtp.samples.checkpoints.families import FAMILIES as PUBLISHED
+from vtp.samples.checkpoints.sizes import SIZES
 from vtp.samples.make_checkpoint import empty_model
 
 from .full_size import write_graphs

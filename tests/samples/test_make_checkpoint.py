@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from vtp.export.plan.model_folder import ModelFolder  # noqa: E402
-from vtp.samples.checkpoint_families import FAMILIES  # noqa: E402
-from vtp.samples.checkpoint_sizes import SIZES  # noqa: E402
+from vtp.samples.checkpoints.families import FAMILIES  # noqa: E402
+from vtp.samples.checkpoints.sizes import SIZES  # noqa: E402
 from vtp.samples.make_checkpoint import (  # noqa: E402
     empty_model,
     main,

@@ -88,7 +88,7 @@ ROWS: dict[str, Smallest] = {
     "python -m vtp.samples.write_questions": Smallest(
         always={"--count": "3"}, words={"questions": "made"}
     ),
-    "python -m vtp.samples.train": Smallest(
+    "python -m vtp.samples.training.train": Smallest(
         always={"--out": "made", "--scenes": "64", "--steps": "1", "--count": "7"}
     ),
     "python -m vtp.bench.compare": Smallest(

@@ -1,4 +1,5 @@
-"""Make a sample model from nothing: `python -m vtp.samples.train --config tiny --out FOLDER`.
+"""Make a sample model from nothing:
+`python -m vtp.samples.training.train --config tiny --out FOLDER`.
 
 Draws the training scenes, trains the tower, then projector and decoder on its frozen features,
 writes the Hugging Face folder and prints an accuracy table. Killed at any point, the same command
@@ -16,12 +17,12 @@ from pathlib import Path
 import torch
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
+from ..configs import CONFIGS, SampleConfig
+from ..folder import new_model, write_folder
+from ..scenes import evaluation_set
 from .accuracy import as_markdown, measure
-from .configs import CONFIGS, SampleConfig
 from .dataset import training_scenes
-from .folder import new_model, write_folder
 from .language_stage import cached_features, train_language
-from .scenes import evaluation_set
 from .tower_stage import train_tower
 
 KEEPS = (1.0, 0.5, 0.25, 0.1, 0.05)
@@ -51,7 +52,7 @@ def latest_model(config: SampleConfig, work: Path) -> LlavaForConditionalGenerat
 def load_tower(name: str, tower: CLIPVisionModel) -> None:
     """Give `tower` the weights of the sample model in the folder `name` beside this file."""
     trained = LlavaForConditionalGeneration.from_pretrained(
-        Path(__file__).parent / name, dtype=torch.float32
+        Path(__file__).parents[1] / name, dtype=torch.float32
     )
     tower.load_state_dict(trained.model.vision_tower.state_dict())
 
@@ -94,7 +95,9 @@ def make(config: SampleConfig, out: Path, work: Path) -> LlavaForConditionalGene
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m vtp.samples.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vtp.samples.training.train", description=__doc__
+    )
     parser.add_argument("--config", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")

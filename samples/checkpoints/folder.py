@@ -9,9 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from .checkpoint_families import Published
-from .checkpoint_sizes import Size
-from .folder import BOS, CHAT_TEMPLATE, EOS, IMAGE, PAD, UNK, build_tokenizer, vocabulary
+from ..folder import BOS, CHAT_TEMPLATE, EOS, IMAGE, PAD, UNK, build_tokenizer, vocabulary
+from .families import Published
+from .sizes import Size
 
 ENDS = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
 """Token ids of a configuration -> the sample tokenizer's tokens."""

@@ -13,14 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
-from .configs import SampleConfig
+from ..configs import CLIP_MEAN, CLIP_STD, SampleConfig
+from ..drawing import COLOURS, SHAPES
 from .dataset import TrainingScenes
-from .drawing import COLOURS, SHAPES
 from .labels import CLASSES, FIELDS, TILE
 from .optimisers import Optimisers, load_checkpoint, save_checkpoint, split_matrices
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _BACKGROUND_WEIGHT = 0.15
 _ROW_WEIGHT = 0.4

@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
-from .configs import SampleConfig
+from ..configs import SampleConfig
+from ..folder import build_tokenizer
+from ..scenes import questions
 from .dataset import TrainingScenes, training_scene
-from .folder import build_tokenizer
 from .optimisers import Optimisers, load_checkpoint, save_checkpoint, split_matrices
 from .packing import Packed, pack
-from .scenes import questions
 from .selection import kept_count, select
 from .tower_stage import pixel_values, run_tower
 

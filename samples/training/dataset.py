@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .configs import SampleConfig
+from ..configs import SampleConfig
+from ..scenes import UNITS, Scene, make_scene, render
 from .labels import FIELDS, patch_labels
-from .scenes import UNITS, Scene, make_scene, render
 
 _CHUNK = 500
 _SHAPE_COUNTS = (0.15, 0.2, 0.25, 0.4)

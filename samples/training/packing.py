@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from .folder import EOS, IMAGE, conversation, vocabulary
+from ..folder import EOS, IMAGE, conversation, vocabulary
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .drawing import COLOURS, SHAPES
-from .scenes import UNITS, Scene, thing_mask
+from ..drawing import COLOURS, SHAPES
+from ..scenes import UNITS, Scene, thing_mask
 
 TILE = len(SHAPES) + 1
 """Class of the tile in the shape plane."""

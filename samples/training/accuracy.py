@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from .folder import build_tokenizer
+from ..folder import build_tokenizer
+from ..scenes import KINDS, SHORT_KINDS, Sample
 from .language_stage import answer_logits, encode
 from .packing import pack
-from .scenes import KINDS, SHORT_KINDS, Sample
 from .selection import SELECTIONS, kept_count, select
 
 Scores = dict[tuple[str, float], dict[str, float]]
