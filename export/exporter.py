@@ -41,7 +41,8 @@ from .check.memory import give_back
 from .check.staged_reference import emitted
 from .check.weight_samples import check_samples
 from .check.widened import widened_copy
-from .graphs.maker import GraphMaker, TracedGraph
+from .graphs.maker import GraphMaker
+from .graphs.neutral import NeutralGraph
 from .output import replace_folder
 from .plan.checkpoint_check import check_checkpoint, check_index, check_room
 from .plan.cut_model import CutModel, cut_model
@@ -53,6 +54,7 @@ from .scores import score_class
 from .source.checkpoint import Checkpoint, index_keys
 from .source.find import ModelSource, find_model
 from .targets import make_target
+from .targets.base import lower
 from .weights.weight_file import WeightFile
 
 
@@ -195,9 +197,7 @@ class _Export:
         with fake:
             check_checkpoint(self.checkpoint, family, cut.model, *cut.parts)
             maker = GraphMaker(family, cut.model, self.checkpoint, self.weights, self.quantized)
-            graphs = [
-                (name, graph) for name in self.targets for graph in self._trace(maker, cut, name)
-            ]
+            graphs = list(self._trace(maker, cut))
         plan, language = cut.plan, cut.language
         embedding = family.embedding_name()
         separator = family.separator_name()
@@ -205,7 +205,7 @@ class _Export:
             if name is not None:
                 self.weights.weight(name, self.checkpoint.shape(name))
         weights = self._write_weights()
-        records = [self._write_graph(graph, target) for target, graph in graphs]
+        records = [self._write_graph(graph, target) for target in self.targets for graph in graphs]
         tokenizer = self._write_tokenizer()
         record = language_record(language, embedding, separator, self.options.dtype, self.quantized)
         if layers is not None:
@@ -255,39 +255,36 @@ class _Export:
             )
         return checked_layers(self.options.check, cut.plan, cut.parameters)
 
-    def _trace(self, maker: GraphMaker, cut: CutModel, target_name: str) -> Iterator[TracedGraph]:
+    def _trace(self, maker: GraphMaker, cut: CutModel) -> Iterator[NeutralGraph]:
         language, plan = cut.language, cut.plan
-        target = make_target(target_name)
 
-        def traced(name: str, graph: Callable[[], TracedGraph]) -> TracedGraph:
-            self.progress.step(f"tracing {name} for {target_name}")
+        def traced(name: str, graph: Callable[[], NeutralGraph]) -> NeutralGraph:
+            self.progress.step(f"tracing {name}")
             return graph()
 
         width = language.config.hidden_size
         for name, parts in (("vision", cut.vision), ("video", cut.video)):
             if parts is not None:
-                looks = partial(maker.vision, parts, cut.recipe.vision, width, target, name)
+                looks = partial(maker.vision, parts, cut.recipe.vision, width, name)
                 yield traced(name, looks)
         if self.opened.family.shrinks(self.opened.preprocessing):
-            yield traced("shrink", lambda: maker.shrink(cut.vision, width, target))
+            yield traced("shrink", lambda: maker.shrink(cut.vision, width))
         if plan.guide is not None:
-            yield traced("language.0", lambda: maker.guide(language, target))
+            yield traced("language.0", lambda: maker.guide(language))
             return
         if any("rater_weights" in score_class(d.score).inputs for d in plan.decoder_drops):
-            yield traced("raters", lambda: maker.raters(language, target))
+            yield traced("raters", lambda: maker.raters(language))
         drops = (*plan.decoder_drops, None)
         for number, (stage, drop) in enumerate(zip(plan.stages, drops, strict=True)):
             emits = emitted(drop.score if drop else None)
             yield traced(
                 f"language.{number}",
-                partial(
-                    maker.language, language, stage, number, emits, plan.gapless(number), target
-                ),
+                partial(maker.language, language, stage, number, emits, plan.gapless(number)),
             )
             if drop is not None:
                 yield traced(
                     f"drop.{number + 1}",
-                    partial(maker.drop, language, drop, number + 1, target),
+                    partial(maker.drop, language, drop, number + 1),
                 )
 
     def _write_weights(self) -> FileRecord:
@@ -307,10 +304,11 @@ class _Export:
         check_samples(path, self.weights.stored(), self.checkpoint)
         return FileRecord(file=path.name, sha256=sha256, bytes=size)
 
-    def _write_graph(self, graph: TracedGraph, target: str) -> GraphRecord:
-        self.weights.place_initializers(graph.model, graph.weights)
-        ir.save(graph.model, self.folder / graph_file(graph.name, target))
-        return graph_record(self.folder, graph.name, target, graph.model)
+    def _write_graph(self, graph: NeutralGraph, target: str) -> GraphRecord:
+        lowered = lower(graph, make_target(target))
+        self.weights.place_initializers(lowered.model, lowered.weights)
+        ir.save(lowered.model, self.folder / graph_file(graph.name, target))
+        return graph_record(self.folder, graph.name, target, lowered.model)
 
     def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
         source = graph_file("language.0", target)

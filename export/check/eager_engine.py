@@ -22,8 +22,7 @@ class EagerGraph(Graph):
 
     Args:
         module: ``VisionGraph``, ``LanguageStage``, ``GuideStage``, ``DropGraph`` or
-            ``RaterChoice``,
-            made for the target ``EagerTarget``.
+            ``RaterChoice``.
         inputs: names, the caches left out.
         outputs: names, the caches left out.
         layers: layers whose cache is passed through.

@@ -28,7 +28,6 @@ from ..plan.recipe import Recipe
 from ..plan.sample import STEPS, Sample
 from ..scores import score_class
 from ..scores.raters import RaterChoice
-from .eager import EagerTarget
 from .eager_engine import EagerEngine, EagerGraph
 from .reference import Reference
 
@@ -59,17 +58,17 @@ class StagedReference:
     ) -> None:
         use_traced_attention(model)
         self._plan = plan
-        engine, target = EagerEngine(), EagerTarget()
+        engine = EagerEngine()
         parts, decoder = family.vision(model), family.language(model)
-        looking = {"image": _looking(parts, recipe, target)}
+        looking = {"image": _looking(parts, recipe)}
         of_video = family.video(model)
         if of_video is not None:
-            looking["video"] = _looking(of_video, recipe, target)
+            looking["video"] = _looking(of_video, recipe)
         shrinking = EagerGraph(ShrinkGraph(), ("image_embeds", "index", "weight"), ("shrunken",))
         self.vision = Vision(engine, plan, language.width, {**looking, "shrink": shrinking})
         if table is None:
             table = model.get_input_embeddings().weight.detach().numpy()
-        graphs = _graphs(plan, decoder, target)
+        graphs = _graphs(plan, decoder)
         separator = family.separator(model)
         row = None if separator is None else separator.detach().numpy()
         self.decoder = Decoder(engine, plan, language, table, graphs, separator=row)
@@ -119,16 +118,16 @@ class StagedReference:
         )
 
 
-def _looking(parts: VisionParts, recipe: Recipe, target: EagerTarget) -> EagerGraph:
+def _looking(parts: VisionParts, recipe: Recipe) -> EagerGraph:
     """A vision graph, as a module."""
     takes: tuple[str, ...] = tuple(parts.ends())
     if recipe.vision is not None:
         takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
-    module = VisionGraph(parts, recipe.vision, target)
+    module = VisionGraph(parts, recipe.vision)
     return EagerGraph(module, takes, ("image_embeds", "kept", "scores"))
 
 
-def _graphs(plan: Plan, parts: LanguageParts, target: EagerTarget) -> dict[str, Graph]:
+def _graphs(plan: Plan, parts: LanguageParts) -> dict[str, Graph]:
     """The language side's graphs, as modules."""
     graphs: dict[str, Graph] = {}
     drops = (*plan.decoder_drops, None)
@@ -137,12 +136,12 @@ def _graphs(plan: Plan, parts: LanguageParts, target: EagerTarget) -> dict[str, 
         states = "inputs_embeds" if number == 0 else "hidden_states"
         outputs: tuple[str, ...] = ("logits" if last else "hidden_states_out",)
         if plan.guide is not None:
-            module: LanguageStage = GuideStage(parts, stage.first, stage.stop, target)
+            module: LanguageStage = GuideStage(parts, stage.first, stage.stop)
             inputs = (states, *_STAGE, "score_rows", "image_columns", "logit_rows")
             graphs["language.0"] = EagerGraph(module, inputs, (*outputs, "received"), stage.layers)
             continue
         emits = emitted(drop.score if drop else None)
-        module = LanguageStage(parts, stage.first, stage.stop, target, emits)
+        module = LanguageStage(parts, stage.first, stage.stop, emits)
         outputs += (emits,) if emits else ()
         graphs[f"language.{number}"] = EagerGraph(module, (states, *_STAGE), outputs, stage.layers)
         if drop is not None:

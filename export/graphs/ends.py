@@ -9,7 +9,6 @@ import torch
 
 from ...runtime.bundle.plan import Drop, Stage
 from ..parts.language import LanguageParts
-from ..targets.base import Target
 from .tracing import Shape
 
 
@@ -23,15 +22,10 @@ class StageEnds:
         number: int,
         batch: int,
         dim: Shape,
-        target: Target,
     ) -> None:
         width, heads, head_dim = parts.config.hidden_size, parts.kv_heads, parts.head_dim
         axes = (parts.position_axes,) if parts.sections else ()
-        past: Shape = (*dim, heads, "capacity", head_dim)
-        present, example = past, (batch, heads, 24, head_dim)
-        if target.appends:
-            past, present = (*dim, "past", heads, head_dim), (*dim, "tokens", heads, head_dim)
-            example = (batch, 24, heads, head_dim)
+        cache: Shape = (*dim, heads, "capacity", head_dim)
         self.arguments: dict[str, Any] = {
             "hidden": torch.zeros(batch, 5, width),
             "position_ids": torch.zeros(*axes, batch, 5, dtype=torch.int64),
@@ -40,21 +34,20 @@ class StageEnds:
             "inputs_embeds" if number == 0 else "hidden_states": (*dim, "tokens", width),
             "position_ids": (*axes, *dim, "tokens"),
         }
-        if not target.appends:
-            self.arguments["write_index"] = torch.zeros(batch, dtype=torch.int64)
-            self.inputs["write_index"] = dim
-        empty = torch.zeros(example, dtype=parts.dtype)
+        self.arguments["write_index"] = torch.zeros(batch, dtype=torch.int64)
+        self.inputs["write_index"] = dim
+        empty = torch.zeros(batch, heads, 24, head_dim, dtype=parts.dtype)
         self.past = [(empty.clone(), empty.clone()) for _ in range(stage.layers)]
         self.pasts: dict[str, Shape] = {}
         self.presents: dict[str, Shape] = {}
         for layer in range(stage.layers):
             for kind in ("key", "value"):
-                self.pasts[f"past_key_values.{layer}.{kind}"] = past
-                self.presents[f"present.{layer}.{kind}"] = present
+                self.pasts[f"past_key_values.{layer}.{kind}"] = cache
+                self.presents[f"present.{layer}.{kind}"] = cache
 
 
 def drop_ends(
-    parts: LanguageParts, drop: Drop, inputs: Iterable[str], target: Target
+    parts: LanguageParts, drop: Drop, inputs: Iterable[str]
 ) -> tuple[dict[str, tuple[Any, Shape]], dict[str, Shape]]:
     """Inputs of a drop graph with their shapes, and the shapes of its outputs.
 
@@ -62,7 +55,6 @@ def drop_ends(
         parts: of the decoder.
         drop: what the graph does.
         inputs: what its score reads beside the rows.
-        target: says how keys lie in the cache.
     """
     config, tokens, candidates = parts.config, 11, 6
     width, heads = config.hidden_size, config.num_attention_heads
@@ -87,11 +79,6 @@ def drop_ends(
         torch.zeros(1, parts.kv_heads, 24, parts.head_dim, dtype=parts.dtype),
         (1, parts.kv_heads, "capacity", parts.head_dim),
     )
-    if target.appends:
-        keys = (
-            torch.zeros(1, 24, parts.kv_heads, parts.head_dim, dtype=parts.dtype),
-            (1, "past", parts.kv_heads, parts.head_dim),
-        )
     optional: dict[str, tuple[Any, Shape]] = {
         "position_ids": (
             torch.arange(tokens).expand(*axes, 1, -1),

@@ -1,9 +1,8 @@
-"""Trace and lower the graphs of a model for one target."""
+"""The graphs of a model, traced once into neutral form, over one weight file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,38 +22,23 @@ from ..modules.vision import VisionGraph
 from ..parts.language import LanguageParts
 from ..parts.vision import VisionParts
 from ..passes.block_weights import dequantize_matrices, matrices_for_matmul
-from ..passes.rms_norm import fuse_rms_norm
-from ..passes.rotary import fuse_rotary
 from ..passes.static_reshape import make_reshapes_static
+from ..passes.tidy import tidy
 from ..passes.transposed_weights import pull_transposes
 from ..scores.next_attention import NextLayerAttention
 from ..scores.raters import RaterChoice
 from ..source.checkpoint import Checkpoint
-from ..targets.base import Target
 from ..weights.weight_file import WeightFile
 from .ends import StageEnds, drop_ends
-from .tracing import Shape, tidy, trace, unknown_values
+from .neutral import NeutralGraph
+from .tracing import Shape, trace, unknown_values
 
-FUSED_OPSET = 23
-"""First operator set that has RMS norm and rotary embedding as operators."""
 _VISION_SIDE = ("vision", "video", "shrink")
 """Graphs whose weights are never quantized."""
-BLOCK_OPSET = 21
-"""First operator set whose ``DequantizeLinear`` knows blocks."""
-
-
-@dataclass(frozen=True)
-class TracedGraph:
-    """A lowered graph whose weights still wait for their place in the file."""
-
-    name: str
-    model: ir.Model
-    weights: Mapping[str, str]
-    """Initializer name -> name in the weight file."""
 
 
 class GraphMaker:
-    """Makes the graphs of one model, for any target, into one weight file.
+    """Makes the graphs of one model into one weight file.
 
     Args:
         family: the model's family.
@@ -91,11 +75,10 @@ class GraphMaker:
         parts: VisionParts,
         method: VisionMethod | None,
         width: int,
-        target: Target,
         name: str = "vision",
-    ) -> TracedGraph:
+    ) -> NeutralGraph:
         """A vision graph; ``width`` is the language model's."""
-        module = VisionGraph(parts, method, target)
+        module = VisionGraph(parts, method)
         ends = dict(parts.ends())
         images, tokens = parts.sizes
         rows = parts.tokens + 1 if parts.keeps_cls else tokens
@@ -115,12 +98,11 @@ class GraphMaker:
             {key: value for key, (value, _) in ends.items()},
             {key: shape for key, (_, shape) in ends.items()},
             outputs,
-            target.opset,
             name,
         )
-        return self._finish(name, model, module, {}, target)
+        return self._finish(name, model, module, {})
 
-    def shrink(self, parts: VisionParts, width: int, target: Target) -> TracedGraph:
+    def shrink(self, parts: VisionParts, width: int) -> NeutralGraph:
         """The graph that makes fewer tokens of a large mosaic."""
         module = ShrinkGraph()
         shape: Shape = ("images", parts.tokens, width)
@@ -133,10 +115,9 @@ class GraphMaker:
             },
             {"image_embeds": shape, "index": ("rows", 4), "weight": ("rows", 4)},
             {"shrunken": (1, "rows", width)},
-            target.opset,
             "shrink",
         )
-        return self._finish("shrink", model, module, {}, target)
+        return self._finish("shrink", model, module, {})
 
     def language(
         self,
@@ -145,18 +126,17 @@ class GraphMaker:
         number: int,
         emits: str | None,
         gapless: bool,
-        target: Target,
-    ) -> TracedGraph:
+    ) -> NeutralGraph:
         """Language graph ``number``; ``emits`` as for ``LanguageStage``, ``gapless`` as for
         ``Target.lower``."""
         name = f"language.{number}"
-        module = LanguageStage(parts, stage.first, stage.stop, target, emits)
+        module = LanguageStage(parts, stage.first, stage.stop, emits)
         width, vocab, heads = (
             parts.config.hidden_size,
             parts.config.vocab_size,
             parts.config.num_attention_heads,
         )
-        ends = StageEnds(parts, stage, number, 2, ("batch",), target)
+        ends = StageEnds(parts, stage, number, 2, ("batch",))
         outputs: dict[str, Shape] = (
             {"logits": ("batch", vocab)}
             if stage.stop == len(parts.layers)
@@ -165,12 +145,12 @@ class GraphMaker:
         if emits is not None:
             rows = 1 if emits == "query" else "tokens"
             outputs[emits] = ("batch", heads, rows, parts.head_dim)
-        return self._stage(name, module, parts, ends, {}, outputs, target, gapless)
+        return self._stage(name, module, parts, ends, {}, outputs, gapless)
 
-    def guide(self, parts: LanguageParts, target: Target) -> TracedGraph:
+    def guide(self, parts: LanguageParts) -> NeutralGraph:
         """The language graph of a model that guides another: all layers, one sequence."""
         stage = Stage(first=0, stop=len(parts.layers))
-        module = GuideStage(parts, stage.first, stage.stop, target)
+        module = GuideStage(parts, stage.first, stage.stop)
         extra: dict[str, tuple[Any, Shape]] = {
             "score_rows": (torch.arange(3), ("scorers",)),
             "image_columns": (torch.arange(4), ("columns",)),
@@ -180,8 +160,8 @@ class GraphMaker:
             "logits": ("answers", parts.config.vocab_size),
             "received": ("columns",),
         }
-        ends = StageEnds(parts, stage, 0, 1, (1,), target)
-        return self._stage("language.0", module, parts, ends, extra, outputs, target, True)
+        ends = StageEnds(parts, stage, 0, 1, (1,))
+        return self._stage("language.0", module, parts, ends, extra, outputs, True)
 
     def _stage(
         self,
@@ -191,46 +171,45 @@ class GraphMaker:
         ends: StageEnds,
         extra: Mapping[str, tuple[Any, Shape]],
         outputs: dict[str, Shape],
-        target: Target,
         gapless: bool,
-    ) -> TracedGraph:
+    ) -> NeutralGraph:
         arguments = {
             **ends.arguments,
             **{key: value for key, (value, _) in extra.items()},
             "past": ends.past,
         }
         inputs = {**ends.inputs, **{key: shape for key, (_, shape) in extra.items()}, **ends.pasts}
-        opset = self._language_opset(target)
-        model = trace(module, arguments, inputs, {**outputs, **ends.presents}, opset, name)
-        tables = parts.rotary_tables()
-        graph = self._finish(
-            name, model, module, tables, target, gapless=gapless, sections=bool(parts.sections)
+        model = trace(module, arguments, inputs, {**outputs, **ends.presents}, name)
+        return self._finish(
+            name,
+            model,
+            module,
+            parts.rotary_tables(),
+            norms=2 * len(module.layers) + (module.norm is not None),
+            rotates=True,
+            gapless=gapless,
+            sections=bool(parts.sections),
         )
-        if target.opset >= FUSED_OPSET:
-            norms = 2 * len(module.layers) + (module.norm is not None)
-            self._expect(name, graph.model, {"RMSNormalization": norms})
-        return graph
 
-    def drop(self, parts: LanguageParts, drop: Drop, number: int, target: Target) -> TracedGraph:
+    def drop(self, parts: LanguageParts, drop: Drop, number: int) -> NeutralGraph:
         """The graph before language graph ``number``."""
         name = f"drop.{number}"
-        module = DropGraph(parts, drop, target.appends)
-        ends, outputs = drop_ends(parts, drop, module.score.inputs, target)
+        module = DropGraph(parts, drop)
+        ends, outputs = drop_ends(parts, drop, module.score.inputs)
         model = trace(
             module,
             {key: value for key, (value, _) in ends.items()},
             {key: shape for key, (_, shape) in ends.items()},
             outputs,
-            self._language_opset(target),
             name,
         )
         rotates = any("rotary" in key for key, _ in module.named_buffers())
         tables = parts.rotary_tables() if rotates else {}
         fuses = isinstance(module.score, NextLayerAttention)
         sections = bool(parts.sections)
-        return self._finish(name, model, module, tables, target, rotates=fuses, sections=sections)
+        return self._finish(name, model, module, tables, rotates=fuses, sections=sections)
 
-    def raters(self, parts: LanguageParts, target: Target) -> TracedGraph:
+    def raters(self, parts: LanguageParts) -> NeutralGraph:
         """The graph that chooses the text tokens that rate, before language graph 0."""
         width = parts.config.hidden_size
         model = trace(
@@ -246,29 +225,22 @@ class GraphMaker:
                 "rater_rows": ("raters",),
             },
             {"rater_weights": ("raters",)},
-            target.opset,
             "raters",
         )
-        return self._finish("raters", model, module, {}, target)
+        return self._finish("raters", model, module)
 
     def _finish(
         self,
         name: str,
         model: ir.Model,
         module: nn.Module,
-        tables: Mapping[str, np.ndarray],
-        target: Target,
-        rotates: bool = True,
-        gapless: bool = False,
-        sections: bool = False,
-    ) -> TracedGraph:
+        tables: Mapping[str, np.ndarray] | None = None,
+        **known: Any,
+    ) -> NeutralGraph:
+        """Give the graph's constants a place in the file; ``known``: of ``NeutralGraph``."""
+        tables = tables or {}
         tidy(model)
         make_reshapes_static(model)
-        if target.opset >= FUSED_OPSET:
-            fuse_rms_norm(model)
-            if fuse_rotary(model, sections) == 0 and tables and rotates:
-                raise GraphNotLowered(name, "no rotary position embedding was found")
-        target.lower(model, gapless)
         transposed = pull_transposes(model)
         tidy(model)
         places: dict[str, str] = {}
@@ -292,11 +264,7 @@ class GraphMaker:
                 places[key] = self._weights.table(table, values, exact=True)
             else:
                 raise GraphNotLowered(name, f"constant {key!r} has no known value")
-        return TracedGraph(name, model, places)
-
-    def _language_opset(self, target: Target) -> int:
-        """Operator set of the language side's graphs."""
-        return target.opset if self._quantized is None else max(target.opset, BLOCK_OPSET)
+        return NeutralGraph(name=name, model=model, weights=places, **known)
 
     def _quantize(
         self,
@@ -315,10 +283,3 @@ class GraphMaker:
             names = self._weights.quantized(source, (inputs, outputs), how)
             places |= {initializer: names[part] for part, initializer in parts.items()}
         return places
-
-    @staticmethod
-    def _expect(name: str, model: ir.Model, counts: Mapping[str, int]) -> None:
-        for op, wanted in counts.items():
-            found = sum(node.op_type == op for node in model.graph)
-            if found != wanted:
-                raise GraphNotLowered(name, f"{found} {op} nodes were made, {wanted} were expected")

@@ -1,4 +1,4 @@
-"""From a wrapper module on fake tensors to a clean ``onnx_ir`` model.
+"""From a wrapper module on fake tensors to an ``onnx_ir`` model in neutral form.
 
 Tracing needs no weights: the model is made of fake tensors, which have shape and dtype only. The
 graph's weight initializers have no value until ``weights`` gives them their place in the file.
@@ -6,39 +6,20 @@ graph's weight initializers have no value until ``weights`` gives them their pla
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
-import onnxscript.optimizer
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
-from ...trt_plugins.topk_tokens import DOMAIN
-from ..ops.attention import TRACE_OPSET
-from ..ops.topk_tokens import function_body
+from ..passes.tidy import quiet
 
 Shape = tuple[str | int, ...]
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes (missing torchvision, deprecations inside torch) off the screen."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+NEUTRAL_OPSET = 20
+"""Operator set of a traced graph; all that a trace uses means the same in the later sets that
+finished graphs declare."""
 
 
 def trace(
@@ -46,7 +27,6 @@ def trace(
     arguments: Mapping[str, Any],
     inputs: Mapping[str, Shape],
     outputs: Mapping[str, Shape],
-    opset: int,
     name: str,
 ) -> ir.Model:
     """Trace ``module(**arguments)`` to ONNX.
@@ -57,7 +37,6 @@ def trace(
             is the order of ``inputs``.
         inputs: graph input names with their shapes; a text is a symbolic dimension.
         outputs: graph output names with their shapes.
-        opset: standard operator set of the result.
         name: name of the graph.
     """
     names = iter(inputs.items())
@@ -76,24 +55,19 @@ def trace(
         raise TypeError(f"not a tensor: {type(value)}")
 
     shapes = {key: dynamic(value) for key, value in arguments.items()}
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.export.export(
             module, (), kwargs=dict(arguments), dynamic_shapes=shapes, strict=False
         )
         _drop_whole_splits(program.graph)
         onnx_program = torch.onnx.export(
-            program, opset_version=min(opset, TRACE_OPSET), optimize=False, verbose=False
+            program, opset_version=NEUTRAL_OPSET, optimize=False, verbose=False
         )
     assert onnx_program is not None
     model = onnx_program.model
     model.graph.name = name
     _forget_fake_values(model, module)
     _name_ends(model, inputs, outputs)
-    model.opset_imports[""] = opset
-    if any(node.domain == DOMAIN for node in model.graph):
-        model.opset_imports[DOMAIN] = 1
-        body = function_body(opset)
-        model.functions[body.identifier()] = body
     return model
 
 
@@ -110,13 +84,6 @@ def _drop_whole_splits(graph: torch.fx.Graph) -> None:
             piece.replace_all_uses_with(node.args[0])
             graph.erase_node(piece)
         graph.erase_node(node)
-
-
-def tidy(model: ir.Model) -> None:
-    """Fold constants, drop what nothing reads, and forget where in the sources nodes came from."""
-    with _quiet():
-        onnxscript.optimizer.optimize_ir(model, onnx_shape_inference=False, inline=False)
-    ClearMetadataAndDocStringPass()(model)
 
 
 def _forget_fake_values(model: ir.Model, module: nn.Module) -> None:

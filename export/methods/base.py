@@ -16,7 +16,7 @@ import torch
 
 from ...errors import LayerOutOfRange, ParameterInvalid, ScoreNotAvailable
 from ...runtime.bundle.plan import Drop
-from ..ops.attention import symbolic
+from ..ops.node import node
 from ..ops.topk_tokens import topk_tokens
 
 
@@ -277,7 +277,7 @@ def fixed_scores(ranks: np.ndarray, features: torch.Tensor) -> torch.Tensor:
     if not torch.compiler.is_exporting():
         return -torch.from_numpy(ranks).float().expand(features.shape[0], -1)
     # As an ONNX node, because a tensor made while tracing on fake tensors would have no values.
-    (scores,) = symbolic(
+    (scores,) = node(
         "::Constant",
         (),
         {"value_floats": [-float(rank) for rank in ranks]},

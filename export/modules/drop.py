@@ -23,16 +23,12 @@ class DropGraph(nn.Module):
     left is in its old order, tokens merged from dropped ones (``Drop.recycle``) after the last
     image row.
 
-    Args:
-        appended: whether a key cache comes as ``(1, rows, kv_heads, head_dim)``, its filled rows,
-            rather than as ``(1, kv_heads, capacity, head_dim)``.
     """
 
-    def __init__(self, parts: LanguageParts, drop: Drop, appended: bool = False) -> None:
+    def __init__(self, parts: LanguageParts, drop: Drop) -> None:
         super().__init__()
         self.score = score_class(drop.score)(parts, drop.layer)
         self._recycle = drop.recycle
-        self._appended = appended
 
     def forward(
         self,
@@ -51,8 +47,6 @@ class DropGraph(nn.Module):
         rater_weights: torch.Tensor | None = None,
         given_scores: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if self._appended and key_cache is not None:
-            key_cache = key_cache.transpose(1, 2)
         arriving = Arriving(
             hidden_states=hidden_states,
             image_rows=image_rows,

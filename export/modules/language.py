@@ -7,17 +7,21 @@ from typing import cast
 import torch
 from torch import nn
 
+from ..ops.cached_attention import cached_attention
 from ..parts.language import LanguageParts
 from ..scores.base import attention_rows
-from ..targets.base import CacheStep, Target
+
+Cache = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer of a stage, ``(batch, kv_heads, capacity, head_dim)``."""
 
 
 class _CachedAttention:
-    """Attention context of a language stage (see ``attention.AttentionContext``)."""
+    """Attention context of a language stage (see ``ops.attention.AttentionContext``)."""
 
-    def __init__(self, target: Target, step: CacheStep) -> None:
-        self._target = target
-        self._step = step
+    def __init__(self, past: Cache, write_index: torch.Tensor, first_layer: int) -> None:
+        self._past, self._write_index, self._first = past, write_index, first_layer
+        self.present: Cache = []
+        """The updated cache, layer by layer."""
         self.query: torch.Tensor
         """Query of the layer that ran last, ``(batch, heads, tokens, head_dim)``."""
 
@@ -29,19 +33,22 @@ class _CachedAttention:
         value: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        layer = int(cast(int, module.layer_idx)) - self._step.first_layer
+        past = self._past[int(cast(int, module.layer_idx)) - self._first]
+        out, keys, values = cached_attention(query, key, value, past, self._write_index, scale)
         self.query = query
-        return self._target.cached_attention(query, key, value, scale, layer, self._step)
+        self.present.append((keys, values))
+        return out
 
 
 class _GuidingAttention(_CachedAttention):
     """Sums up, over layers, heads and the given rows, what every column of the cache receives."""
 
-    def __init__(self, target: Target, step: CacheStep, rows: torch.Tensor) -> None:
-        super().__init__(target, step)
+    def __init__(
+        self, past: Cache, write_index: torch.Tensor, first_layer: int, rows: torch.Tensor
+    ) -> None:
+        super().__init__(past, write_index, first_layer)
         self._rows = rows
         self.received: torch.Tensor | None = None
-        """``(capacity,)`` float32."""
 
     def attend(
         self,
@@ -52,9 +59,9 @@ class _GuidingAttention(_CachedAttention):
         scale: float,
     ) -> torch.Tensor:
         out = super().attend(module, query, key, value, scale)
-        keys = self._step.keys[-1]
+        keys = self.present[-1][0]
         columns = torch.arange(keys.shape[2])
-        mask = columns[None, :] <= self._rows[:, None] + self._step.start
+        mask = columns[None, :] <= self._rows[:, None] + self._write_index
         attention = attention_rows(query[:, :, self._rows], keys, scale, mask)
         received = attention.sum(dim=(0, 1))
         self.received = received if self.received is None else self.received + received
@@ -65,8 +72,7 @@ class LanguageStage(nn.Module):
     """Layers ``first .. stop - 1``; the last stage ends with norm and head on the last position.
 
     ``inputs_embeds (batch, tokens, width)`` (``hidden_states`` after the first stage),
-    ``position_ids (batch, tokens)``, ``write_index (batch,)`` (unless the target appends) and the
-    cache of every layer ->
+    ``position_ids (batch, tokens)``, ``write_index (batch,)`` and the cache of every layer ->
     ``logits (batch, vocab)`` (``hidden_states`` before the last stage) and the updated cache.
 
     Args:
@@ -75,7 +81,7 @@ class LanguageStage(nn.Module):
     """
 
     def __init__(
-        self, parts: LanguageParts, first: int, stop: int, target: Target, emits: str | None = None
+        self, parts: LanguageParts, first: int, stop: int, emits: str | None = None
     ) -> None:
         super().__init__()
         last = stop == len(parts.layers)
@@ -85,35 +91,23 @@ class LanguageStage(nn.Module):
         self.rotary = parts.rotary_lookup()
         self._dtype = parts.dtype
         self._first = first
-        self._target = target
         self._emits = emits
 
     def forward(
         self,
         hidden: torch.Tensor,
         position_ids: torch.Tensor,
-        past: list[tuple[torch.Tensor, torch.Tensor]],
-        write_index: torch.Tensor | None = None,
+        write_index: torch.Tensor,
+        past: Cache,
     ) -> tuple[object, ...]:
-        step = self._step(hidden, write_index, past)
-        context = _CachedAttention(self._target, step)
+        context = _CachedAttention(past, write_index, self._first)
         hidden = self._run(hidden, position_ids, context)
         if self.norm is not None and self.head is not None:
             hidden = self.head(self.norm(hidden[:, -1]))
         if self._emits is None:
-            return hidden.float(), step.present
+            return hidden.float(), context.present
         query = context.query if self._emits == "queries" else context.query[:, :, -1:]
-        return hidden.float(), query.float(), step.present
-
-    def _step(
-        self,
-        hidden: torch.Tensor,
-        write_index: torch.Tensor | None,
-        past: list[tuple[torch.Tensor, torch.Tensor]],
-    ) -> CacheStep:
-        return CacheStep(
-            past=past, write_index=write_index, tokens=hidden.shape[1], first_layer=self._first
-        )
+        return hidden.float(), query.float(), context.present
 
     def _run(
         self, hidden: torch.Tensor, position_ids: torch.Tensor, context: _CachedAttention
@@ -139,17 +133,16 @@ class GuideStage(LanguageStage):
         self,
         hidden: torch.Tensor,
         position_ids: torch.Tensor,
+        write_index: torch.Tensor,
         score_rows: torch.Tensor,
         image_columns: torch.Tensor,
         logit_rows: torch.Tensor,
-        past: list[tuple[torch.Tensor, torch.Tensor]],
-        write_index: torch.Tensor | None = None,
+        past: Cache,
     ) -> tuple[object, ...]:
-        step = self._step(hidden, write_index, past)
-        context = _GuidingAttention(self._target, step, score_rows)
+        context = _GuidingAttention(past, write_index, self._first, score_rows)
         hidden = self._run(hidden, position_ids, context)
         assert self.norm is not None
         assert self.head is not None
         assert context.received is not None
         logits = self.head(self.norm(hidden[0, logit_rows])).float()
-        return logits, context.received[image_columns], step.present
+        return logits, context.received[image_columns], context.present

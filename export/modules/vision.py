@@ -9,8 +9,8 @@ from torch import nn
 
 from ..methods.base import TowerView, VisionMethod
 from ..ops.attention import attention_by
+from ..ops.vision_attention import vision_attention
 from ..parts.vision import VisionParts
-from ..targets.base import Target
 
 
 class TowerRun(TowerView):
@@ -19,11 +19,10 @@ class TowerRun(TowerView):
     While it is traced, only what a method asks for ends up in the graph.
     """
 
-    def __init__(self, parts: VisionParts, target: Target) -> None:
+    def __init__(self, parts: VisionParts) -> None:
         self.has_cls = parts.has_cls
         self.depth = len(parts.scored)
         self._parts = parts
-        self._target = target
         self._first = int(parts.has_cls)
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
@@ -72,7 +71,7 @@ class TowerRun(TowerView):
         """Fused attention; query and key are noted for those who score by them."""
         self._queries.append(query * scale)
         self._keys.append(key)
-        return self._target.vision_attention(query, key, value, scale, self._mask)
+        return vision_attention(query, key, value, scale, self._mask)
 
     def cls_feature(self) -> torch.Tensor:
         return self._hidden[:, : self._first]
@@ -121,12 +120,11 @@ class VisionGraph(nn.Module):
     it also takes ``prompt_embeds (texts, width)``.
     """
 
-    def __init__(self, parts: VisionParts, method: VisionMethod | None, target: Target) -> None:
+    def __init__(self, parts: VisionParts, method: VisionMethod | None) -> None:
         super().__init__()
         self.tower = nn.ModuleDict(parts.modules())
         self._parts = [parts]  # in a list, so that its modules are not registered twice
         self._method = method
-        self._target = target
 
     def forward(
         self,
@@ -137,7 +135,7 @@ class VisionGraph(nn.Module):
         windows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         parts = self._parts[0]
-        tower = TowerRun(parts, self._target)
+        tower = TowerRun(parts)
         given = {"patch_positions": patch_positions, "windows": windows}
         inputs = {name: value for name, value in given.items() if value is not None}
         # Between graphs all is float32.

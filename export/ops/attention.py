@@ -1,4 +1,4 @@
-"""The bridge from transformers' attention registry to the operators of a target.
+"""The bridge from transformers' attention registry to the attention of a wrapper module.
 
 transformers calls whatever attention function a model's ``_attn_implementation`` names. While a
 graph is traced that name is ``"vtp"``, and the function below hands query, key and value to the
@@ -17,9 +17,6 @@ import torch
 from transformers import AttentionInterface
 
 IMPLEMENTATION = "vtp"
-TRACE_OPSET = 23
-"""Newest operator set that torch traces to; the finished graphs declare that of their target, in
-which every operator that the trace uses means the same."""
 
 
 class AttentionContext(Protocol):
@@ -78,31 +75,3 @@ def use_traced_attention(model: Any) -> None:
     """Let ``model`` (a transformers model) call the context of its caller for attention."""
     AttentionInterface.register(IMPLEMENTATION, _attention)
     model.set_attn_implementation(IMPLEMENTATION)
-
-
-def symbolic(
-    operator: str,
-    inputs: tuple[torch.Tensor | None, ...],
-    attributes: dict[str, Any],
-    outputs: tuple[tuple[torch.dtype, tuple[int | torch.SymInt, ...]], ...],
-    version: int = 1,
-) -> tuple[torch.Tensor, ...]:
-    """One ONNX node in the traced graph.
-
-    Args:
-        operator: ``domain::Type``; an empty domain is standard ONNX.
-        inputs: tensors, ``None`` for an absent optional input.
-        attributes: node attributes.
-        outputs: dtype and shape of every output.
-        version: operator set version of the domain.
-    """
-    return tuple(
-        torch.onnx.ops.symbolic_multi_out(
-            operator,
-            inputs,
-            attrs=attributes,
-            dtypes=tuple(dtype for dtype, _ in outputs),
-            shapes=tuple(shape for _, shape in outputs),
-            version=version,
-        )
-    )

@@ -13,7 +13,7 @@ import torch
 
 from ...trt_plugins.topk_tokens import DOMAIN, OP_TYPE, VERSION
 from ...trt_plugins.topk_tokens import topk_tokens as selection
-from .attention import symbolic
+from .node import node
 
 ATTRIBUTES = {
     "plugin_namespace": DOMAIN,
@@ -44,7 +44,7 @@ def topk_tokens(
     torch._check(count >= 1)
     torch._check(count <= tokens.shape[1])
     batch, _, dim = tokens.shape
-    kept_tokens, kept = symbolic(
+    kept_tokens, kept = node(
         f"{DOMAIN}::{OP_TYPE}",
         (tokens, scores, keep),
         dict(ATTRIBUTES),
@@ -65,13 +65,13 @@ def function_body(opset: int) -> ir.Function:
     nodes: list[ir.Node] = []
 
     def add(op: str, *inputs: ir.Value, outputs: int = 1, **attributes: object) -> list[ir.Value]:
-        node = ir.node(
+        added = ir.node(
             op, list(inputs), attributes=attributes, num_outputs=outputs, name=f"{op}_{len(nodes)}"
         )
-        for number, value in enumerate(node.outputs):
+        for number, value in enumerate(added.outputs):
             value.name = f"{op}_{len(nodes)}_{number}"
-        nodes.append(node)
-        return list(node.outputs)
+        nodes.append(added)
+        return list(added.outputs)
 
     (finite,) = add("Cast", scores, to=int(ir.DataType.FLOAT))
     (is_nan,) = add("IsNaN", finite)

@@ -13,6 +13,17 @@ from ...runtime.bundle.manifest import WeightsRecord
 PARTS = ("values", "scales", "zeros")
 """Names of what a matrix is stored as; the last only where it is not symmetric."""
 
+BLOCK_OPSET = 21
+"""First operator set whose ``DequantizeLinear`` knows blocks."""
+
+
+def has_blocks(model: ir.Model) -> bool:
+    """Whether a graph reads weights of few bits, block by block."""
+    return any(
+        node.op_type == "DequantizeLinear" and "block_size" in node.attributes
+        for node in model.graph
+    )
+
 
 def matrices_for_matmul(model: ir.Model) -> set[str]:
     """``Gemm`` with a weight that it transposes -> ``MatMul``, and ``Add`` of the bias.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .builder import constant
+
 
 def make_reshapes_static(model: ir.Model) -> int:
     """Simplify the reshapes between values of known shapes; returns how many.
@@ -37,22 +39,10 @@ def make_reshapes_static(model: ir.Model) -> int:
         if target is None:
             continue
         node.replace_input_with(0, source)
-        node.replace_input_with(1, _constant(model, target))
+        node.replace_input_with(1, constant(model.graph, np.array(target, dtype=np.int64)))
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
         changed += 1
     return changed
-
-
-def _constant(model: ir.Model, target: list[int]) -> ir.Value:
-    name = "shape_" + "_".join(str(dim).replace("-", "m") for dim in target)
-    if name not in model.graph.initializers:
-        model.graph.initializers[name] = ir.Value(
-            name=name,
-            type=ir.TensorType(ir.DataType.INT64),
-            shape=ir.Shape([len(target)]),
-            const_value=ir.tensor(np.array(target, dtype=np.int64), name=name),
-        )
-    return model.graph.initializers[name]
 
 
 def _target(source: ir.Value, result: ir.Value) -> list[int] | None:

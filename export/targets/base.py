@@ -1,41 +1,21 @@
-"""What a target decides: the operators for attention and the KV cache."""
+"""What a target is: a list of passes over a neutral graph; and what all of them do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from dataclasses import replace
+from typing import ClassVar, Protocol
 
-import torch
+import onnx_ir as ir
 
-
-@dataclass
-class CacheStep:
-    """The KV cache while one language graph is traced.
-
-    The cache of a layer is ``(batch, kv_heads, capacity, head_dim)`` for keys and for values. Rows
-    ``0 .. write_index - 1`` are filled; the new tokens go to ``write_index ...``. For a target that
-    appends it is ``(batch, past, kv_heads, head_dim)``, all of it filled.
-    """
-
-    past: list[tuple[torch.Tensor, torch.Tensor]]
-    """Key and value cache of each layer of the stage."""
-    write_index: torch.Tensor | None
-    """First free row, ``(batch,)`` int64; None where rows are appended."""
-    tokens: int | torch.SymInt
-    """New tokens of this step."""
-    first_layer: int = 0
-    """Index in the model of the stage's first layer."""
-    present: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    """The updated caches, or the new rows of them, put in layer by layer."""
-    keys: list[torch.Tensor] = field(default_factory=list)
-    """Keys that the new tokens see, ``(batch, kv_heads, columns, head_dim)``, layer by layer."""
-    shared: dict[str, torch.Tensor] = field(default_factory=dict)
-    """What a target computes once for all layers: masks, lengths."""
-
-    @property
-    def start(self) -> torch.Tensor | int | torch.SymInt:
-        """Column of the first new token, for all sequences or for each."""
-        return self.past[0][0].shape[1] if self.write_index is None else self.write_index
+from ...errors import GraphNotLowered
+from ...trt_plugins.topk_tokens import DOMAIN, OP_TYPE
+from ..graphs.neutral import NeutralGraph
+from ..ops.topk_tokens import function_body
+from ..passes.block_weights import BLOCK_OPSET, has_blocks
+from ..passes.rms_norm import fuse_rms_norm
+from ..passes.rotary import fuse_rotary
+from ..passes.static_reshape import make_reshapes_static
+from ..passes.tidy import tidy
 
 
 class Target(Protocol):
@@ -47,44 +27,58 @@ class Target(Protocol):
     """Types of weights that its engines take."""
     zero_points: ClassVar[bool]
     """Whether they take quantized weights that are not symmetric."""
-    appends: ClassVar[bool]
-    """Whether a language graph gives out the new rows of its cache, rather than update it."""
 
-    def vision_attention(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Attention over all tokens, or over those that the boolean ``mask (tokens, tokens)`` lets
-        a row see; ``(batch, heads, tokens, head_dim)`` in, ``(batch, tokens, heads, head_dim)``
-        out."""
-        ...
-
-    def cached_attention(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        layer: int,
-        step: CacheStep,
-    ) -> torch.Tensor:
-        """Causal attention of new tokens over the cache and themselves.
-
-        ``query (batch, heads, tokens, head_dim)``, ``key`` and ``value (batch, kv_heads, tokens,
-        head_dim)`` in, ``(batch, tokens, heads, head_dim)`` out; appends to ``step.present`` and
-        ``step.keys``.
-        """
-        ...
-
-    def lower(self, model: Any, gapless: bool) -> None:
-        """Graph passes of this target alone, on an ``onnx_ir.Model``, in place.
+    def lower(self, model: ir.Model, graph: NeutralGraph) -> None:
+        """Replace the operators ``vtp::CachedAttention`` and ``vtp::VisionAttention``, in place.
 
         Args:
-            model: the graph.
-            gapless: whether position ids always count up without gaps.
+            model: a copy of the graph's.
+            graph: what is known of it.
+
+        Raises:
+            GraphNotLowered: it is not what the target knows.
         """
         ...
+
+
+def lower(graph: NeutralGraph, target: Target) -> NeutralGraph:
+    """The graph in a target's operators, and the weights that it still reads.
+
+    Raises:
+        GraphNotLowered: an operator is left that no engine knows, or the graph is not what the
+            target knows.
+    """
+    model = graph.model.clone()
+    model.opset_imports[""] = target.opset
+    target.lower(model, graph)
+    tidy(model)
+    make_reshapes_static(model)
+    tidy(model)
+    if has_blocks(model):
+        model.opset_imports[""] = max(target.opset, BLOCK_OPSET)
+    left = {node.op_type for node in model.graph if node.domain == DOMAIN}
+    if left - {OP_TYPE}:
+        raise GraphNotLowered(graph.name, f"{', '.join(sorted(left - {OP_TYPE}))} is left")
+    model.opset_imports.pop(DOMAIN, None)
+    if left:
+        model.opset_imports[DOMAIN] = 1
+        body = function_body(model.opset_imports[""])
+        model.functions[body.identifier()] = body
+    read = {key: name for key, name in graph.weights.items() if key in model.graph.initializers}
+    return replace(graph, model=model, weights=read)
+
+
+def fuse(model: ir.Model, graph: NeutralGraph) -> None:
+    """Fuse norms and rotations to the operators that ONNX has from set 23 on.
+
+    Raises:
+        GraphNotLowered: fewer were found than the graph has.
+    """
+    fuse_rms_norm(model)
+    if fuse_rotary(model, graph.sections) == 0 and graph.rotates:
+        raise GraphNotLowered(graph.name, "no rotary position embedding was found")
+    found = sum(node.op_type == "RMSNormalization" for node in model.graph)
+    if graph.norms is not None and found != graph.norms:
+        raise GraphNotLowered(
+            graph.name, f"{found} RMSNormalization nodes were made, {graph.norms} were expected"
+        )

@@ -7,12 +7,16 @@ ONNX Runtime from the lower right.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
+import onnx_ir as ir
 
-from ..ops.attention import TRACE_OPSET, symbolic
-from .base import CacheStep
+from ..graphs.neutral import NeutralGraph
+from ..passes.builder import Builder, dims_of
+from ..passes.operators import CACHED, VISION, inputs_of, operators, replace_node, scale_of
+from .base import fuse
+
+_HEADS_LAST = (0, 2, 1, 3)
 
 
 class OnnxTarget:
@@ -22,64 +26,56 @@ class OnnxTarget:
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
     zero_points: ClassVar[bool] = False
     opset: ClassVar[int] = 24
-    appends: ClassVar[bool] = False
 
-    def vision_attention(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Standard ``Attention``."""
-        inputs = (query, key, value) if mask is None else (query, key, value, mask)
-        (out,) = symbolic(
-            "::Attention",
-            inputs,
-            {"scale": scale},
-            ((query.dtype, tuple(query.shape)),),
-            version=TRACE_OPSET,
-        )
-        return out.transpose(1, 2)
+    def lower(self, model: ir.Model, graph: NeutralGraph) -> None:
+        """``Attention``, and ``TensorScatter`` into the cache; norms and rotations are fused."""
+        fuse(model, graph)
+        for node in operators(model, VISION):
+            add, query = Builder(model.graph, node), inputs_of(node)[0]
+            out = add.add(
+                "Attention", node.inputs, dims_of(query), query.dtype, scale=scale_of(node)
+            )
+            replace_node(model.graph, node, [add.transposed(out, _HEADS_LAST)])
+        mask = None
+        for node in operators(model, CACHED):
+            add = Builder(model.graph, node)
+            query, key, value, past_key, past_value, write_index = inputs_of(node)
+            if mask is None:
+                mask = _mask(add, query, past_key, write_index)
+            present = [
+                add.add(
+                    "TensorScatter",
+                    [cache, new, write_index],
+                    dims_of(cache),
+                    cache.dtype,
+                    axis=2,
+                    mode="linear",
+                )
+                for cache, new in ((past_key, key), (past_value, value))
+            ]
+            out = add.add(
+                "Attention",
+                [query, *present, mask],
+                dims_of(query),
+                query.dtype,
+                scale=scale_of(node),
+            )
+            replace_node(model.graph, node, [add.transposed(out, _HEADS_LAST), *present])
 
-    def cached_attention(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        layer: int,
-        step: CacheStep,
-    ) -> torch.Tensor:
-        """``TensorScatter`` into the cache, ``Attention`` over all of it under a mask."""
-        past_key, past_value = step.past[layer]
-        assert step.write_index is not None
-        if not step.shared:
-            # Row i of this step stands at write_index + i and sees the columns up to there.
-            rows = step.write_index[:, None] + torch.arange(step.tokens)
-            columns = torch.arange(past_key.shape[2])
-            step.shared["mask"] = columns[None, None, None, :] <= rows[:, None, :, None]
-        present = tuple(
-            symbolic(
-                "::TensorScatter",
-                (cache, update, step.write_index),
-                {"axis": 2, "mode": "linear"},
-                ((cache.dtype, tuple(cache.shape)),),
-                version=TRACE_OPSET,
-            )[0]
-            for cache, update in ((past_key, key), (past_value, value))
-        )
-        (out,) = symbolic(
-            "::Attention",
-            (query, present[0], present[1], step.shared["mask"]),
-            {"scale": scale},
-            ((query.dtype, tuple(query.shape)),),
-            version=TRACE_OPSET,
-        )
-        step.present.append((present[0], present[1]))
-        step.keys.append(present[0])
-        return out.transpose(1, 2)
 
-    def lower(self, model: Any, gapless: bool) -> None:
-        """Nothing more: the traced graph is standard already."""
+def _mask(add: Builder, query: ir.Value, cache: ir.Value, write_index: ir.Value) -> ir.Value:
+    """``(batch, 1, tokens, capacity)``: row i of this step stands at write_index + i and reads the
+    columns up to there."""
+    batch, tokens, capacity = dims_of(query)[0], dims_of(query)[2], dims_of(cache)[2]
+    rows = add.add(
+        "Add",
+        [add.unsqueezed(write_index, [1]), add.arange(add.new_tokens(), tokens)],
+        [batch, tokens],
+        ir.DataType.INT64,
+    )
+    return add.add(
+        "LessOrEqual",
+        [add.arange(add.size(cache, 2), capacity), add.unsqueezed(rows, [1, 3])],
+        [batch, 1, tokens, capacity],
+        ir.DataType.BOOL,
+    )

@@ -56,13 +56,13 @@ def quick_export() -> Iterator[None]:
     traced: dict[Any, Any] = {}
     trace = vtp.export.graphs.maker.trace
 
-    def once(module: Any, arguments: Any, inputs: Any, outputs: Any, opset: int, name: str) -> Any:
+    def once(module: Any, arguments: Any, inputs: Any, outputs: Any, name: str) -> Any:
         if not name.startswith("language"):
-            return trace(module, arguments, inputs, outputs, opset, name)
+            return trace(module, arguments, inputs, outputs, name)
         weights = tuple((key, tuple(p.shape)) for key, p in module.named_parameters())
-        key = (name, opset, weights, tuple(inputs.items()), tuple(outputs.items()))
+        key = (name, weights, tuple(inputs.items()), tuple(outputs.items()))
         if key not in traced:
-            traced[key] = trace(module, arguments, inputs, outputs, opset, name)
+            traced[key] = trace(module, arguments, inputs, outputs, name)
         return traced[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:

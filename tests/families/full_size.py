@@ -18,6 +18,7 @@ from vtp.export.plan.recipe import make_recipe
 from vtp.export.plan.typed_model import make_model
 from vtp.export.source.checkpoint import Checkpoint
 from vtp.export.targets import make_target
+from vtp.export.targets.base import lower
 from vtp.export.weights.weight_file import WeightFile
 
 
@@ -37,16 +38,15 @@ def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
         maker = GraphMaker(family, model, checkpoint, weights)
         recipe = make_recipe(None, {}).for_tower(vision.has_cls)
         plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
-        lowered = make_target(target)
         width = language.config.hidden_size
         graphs = [
-            maker.vision(parts, recipe.vision, width, lowered, name)
+            maker.vision(parts, recipe.vision, width, name)
             for name, parts in (("vision", vision), ("video", family.video(model)))
             if parts is not None
         ]
-        graphs.append(maker.language(language, plan.stages[0], 0, None, plan.gapless(0), lowered))
+        graphs.append(maker.language(language, plan.stages[0], 0, None, plan.gapless(0)))
     paths = []
-    for graph in graphs:
+    for graph in (lower(graph, make_target(target)) for graph in graphs):
         weights.place_initializers(graph.model, graph.weights)
         paths.append(folder / f"{graph.name}.onnx")
         ir.save(graph.model, paths[-1])
