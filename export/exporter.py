@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from ..errors import (
     VerifyFailed,
 )
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.contract import CHECK, language_graph
 from ..runtime.bundle.keep import Keep, Keeps, check_keep
 from ..runtime.bundle.manifest import (
-    CHECK,
     FILE_NAME,
     SCHEMA,
     Deviation,
@@ -38,11 +37,11 @@ from .check.cut_graph import cut_graph
 from .check.depth import check_form, checked_layers
 from .check.golden import make_golden
 from .check.memory import give_back
-from .check.staged_reference import emitted
 from .check.weight_samples import check_samples
 from .check.widened import widened_copy
 from .graphs.maker import GraphMaker
 from .graphs.neutral import NeutralGraph
+from .modules.graphs import language_graphs, vision_graphs
 from .output import replace_folder
 from .plan.checkpoint_check import check_checkpoint, check_index, check_room
 from .plan.cut_model import CutModel, cut_model
@@ -50,7 +49,6 @@ from .plan.model_folder import ModelFolder
 from .plan.precision import DEFAULT_BLOCK, chosen_targets, quantized_weights
 from .plan.recipe import Recipe, make_recipe
 from .records import file_record, graph_file, graph_record, language_record
-from .scores import score_class
 from .source.checkpoint import Checkpoint, index_keys
 from .source.find import ModelSource, find_model
 from .targets import make_target
@@ -256,36 +254,14 @@ class _Export:
         return checked_layers(self.options.check, cut.plan, cut.parameters)
 
     def _trace(self, maker: GraphMaker, cut: CutModel) -> Iterator[NeutralGraph]:
-        language, plan = cut.language, cut.plan
-
-        def traced(name: str, graph: Callable[[], NeutralGraph]) -> NeutralGraph:
-            self.progress.step(f"tracing {name}")
-            return graph()
-
-        width = language.config.hidden_size
-        for name, parts in (("vision", cut.vision), ("video", cut.video)):
-            if parts is not None:
-                looks = partial(maker.vision, parts, cut.recipe.vision, width, name)
-                yield traced(name, looks)
-        if self.opened.family.shrinks(self.opened.preprocessing):
-            yield traced("shrink", lambda: maker.shrink(cut.vision, width))
-        if plan.guide is not None:
-            yield traced("language.0", lambda: maker.guide(language))
-            return
-        if any("rater_weights" in score_class(d.score).inputs for d in plan.decoder_drops):
-            yield traced("raters", lambda: maker.raters(language))
-        drops = (*plan.decoder_drops, None)
-        for number, (stage, drop) in enumerate(zip(plan.stages, drops, strict=True)):
-            emits = emitted(drop.score if drop else None)
-            yield traced(
-                f"language.{number}",
-                partial(maker.language, language, stage, number, emits, plan.gapless(number)),
-            )
-            if drop is not None:
-                yield traced(
-                    f"drop.{number + 1}",
-                    partial(maker.drop, language, drop, number + 1),
-                )
+        shrinks = self.opened.family.shrinks(self.opened.preprocessing)
+        width = cut.language.config.hidden_size
+        for graph in (
+            *vision_graphs(cut.vision, cut.video, cut.recipe.vision, width, shrinks),
+            *language_graphs(cut.language, cut.plan),
+        ):
+            self.progress.step(f"tracing {graph.spec.name}")
+            yield maker.make(graph)
 
     def _write_weights(self) -> FileRecord:
         self.progress.step("writing weights")
@@ -311,7 +287,7 @@ class _Export:
         return graph_record(self.folder, graph.name, target, lowered.model)
 
     def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
-        source = graph_file("language.0", target)
+        source = graph_file(language_graph(0), target)
         model = cut_graph(self.folder / source, layers, self.folder / graph_file(CHECK, target))
         return graph_record(self.folder, CHECK, target, model)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from ..runtime.bundle.contract import TensorSpec
 from ..runtime.bundle.manifest import (
     FileRecord,
     GraphRecord,
     LanguageRecord,
-    TensorSpec,
     WeightsRecord,
 )
 

@@ -8,63 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch.utils._pytree import tree_flatten
 
+from ...runtime.bundle.contract import is_cache
 from ...runtime.engines.base import ArrayBuffer, Buffer, Engine, Graph, Run
+from ..modules.graphs import WrappedGraph
 
 
 class EagerGraph(Graph):
-    """A wrapper module under the names of its graph's ends.
+    """A wrapper module under the names of its graph."""
 
-    Args:
-        module: ``VisionGraph``, ``LanguageStage``, ``GuideStage``, ``DropGraph`` or
-            ``RaterChoice``.
-        inputs: names, the caches left out.
-        outputs: names, the caches left out.
-        layers: layers whose cache is passed through.
-    """
-
-    def __init__(
-        self, module: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], layers: int = 0
-    ) -> None:
-        self.module = module
-        self.inputs, self.outputs = inputs, outputs
-        self._layers = layers
+    def __init__(self, graph: WrappedGraph) -> None:
+        self.graph = graph
+        self.inputs, self.outputs = (
+            tuple(tensor.name for tensor in tensors)
+            for tensors in (graph.spec.inputs, graph.spec.outputs)
+        )
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
-        return _EagerRun(self, self._layers, inputs, outputs)
+        return _EagerRun(self, inputs, outputs)
 
 
 class _EagerRun(Run):
     def __init__(
-        self,
-        graph: EagerGraph,
-        layers: int,
-        inputs: Mapping[str, Buffer],
-        outputs: Mapping[str, Buffer],
+        self, graph: EagerGraph, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]
     ) -> None:
-        self._graph, self._layers = graph, layers
-        self._inputs, self._outputs = inputs, outputs
+        self._graph, self._inputs, self._outputs = graph, inputs, outputs
 
     @torch.no_grad()
     def __call__(self) -> None:
-        tensors = {name: torch.from_numpy(b.read()) for name, b in self._inputs.items()}
-        arguments: dict[str, Any] = {name: tensors[name] for name in self._graph.inputs}
-        if self._layers:
-            states = "inputs_embeds" if "inputs_embeds" in arguments else "hidden_states"
-            arguments["hidden"] = arguments.pop(states)
-            arguments["past"] = [
-                tuple(tensors[f"past_key_values.{layer}.{kind}"] for kind in ("key", "value"))
-                for layer in range(self._layers)
-            ]
-        made = self._graph.module(**arguments)
-        results = made if isinstance(made, tuple) else (made,)
-        for name, result in zip(self._graph.outputs, results, strict=False):
-            self._outputs[name].write(result.numpy())
+        graph = self._graph.graph
+        tensors = {name: torch.from_numpy(self._inputs[name].read()) for name in self._graph.inputs}
+        made, _ = tree_flatten(graph.module(**graph.arguments(tensors)))
+        for name, result in zip(self._graph.outputs, made, strict=True):
+            # A cache was written in place.
+            if not is_cache(name):
+                self._outputs[name].write(result.numpy())
 
 
 class EagerEngine(Engine):

@@ -11,27 +11,17 @@ from ...runtime.bundle.keep import Keep
 from ...runtime.bundle.manifest import LanguageRecord
 from ...runtime.bundle.plan import Plan
 from ...runtime.chat.guide import read_prompt
-from ...runtime.engines.base import Graph
 from ...runtime.model.decoder import Decoder
 from ...runtime.model.splice import splice
 from ...runtime.model.vision import Vision, extent_of
 from ...runtime.verify.verify import stand_in_scores
 from ..families.base import Family
-from ..modules.drop import DropGraph
-from ..modules.language import GuideStage, LanguageStage
-from ..modules.shrink import ShrinkGraph
-from ..modules.vision import VisionGraph
+from ..modules.graphs import language_graphs, vision_graphs
 from ..ops.attention import use_traced_attention
-from ..parts.language import LanguageParts
-from ..parts.vision import VisionParts
 from ..plan.recipe import Recipe
 from ..plan.sample import STEPS, Sample
-from ..scores import score_class
-from ..scores.raters import RaterChoice
 from .eager_engine import EagerEngine, EagerGraph
 from .reference import Reference
-
-_STAGE = ("position_ids", "write_index")
 
 
 class StagedReference:
@@ -60,15 +50,17 @@ class StagedReference:
         self._plan = plan
         engine = EagerEngine()
         parts, decoder = family.vision(model), family.language(model)
-        looking = {"image": _looking(parts, recipe)}
-        of_video = family.video(model)
-        if of_video is not None:
-            looking["video"] = _looking(of_video, recipe)
-        shrinking = EagerGraph(ShrinkGraph(), ("image_embeds", "index", "weight"), ("shrunken",))
-        self.vision = Vision(engine, plan, language.width, {**looking, "shrink": shrinking})
+        video = family.video(model)
+        graphs = {
+            graph.spec.name: EagerGraph(graph)
+            for graph in (
+                *vision_graphs(parts, video, recipe.vision, language.width, shrinks=True),
+                *language_graphs(decoder, plan),
+            )
+        }
+        self.vision = Vision(engine, plan, language.width, graphs)
         if table is None:
             table = model.get_input_embeddings().weight.detach().numpy()
-        graphs = _graphs(plan, decoder)
         separator = family.separator(model)
         row = None if separator is None else separator.detach().numpy()
         self.decoder = Decoder(engine, plan, language, table, graphs, separator=row)
@@ -116,51 +108,3 @@ class StagedReference:
             frames=sample.frames,
             drops=tuple((d.scores, d.left.entries) for d in read.drops),
         )
-
-
-def _looking(parts: VisionParts, recipe: Recipe) -> EagerGraph:
-    """A vision graph, as a module."""
-    takes: tuple[str, ...] = tuple(parts.ends())
-    if recipe.vision is not None:
-        takes += ("keep", "prompt_embeds") if recipe.vision.reads_prompt else ("keep",)
-    module = VisionGraph(parts, recipe.vision)
-    return EagerGraph(module, takes, ("image_embeds", "kept", "scores"))
-
-
-def _graphs(plan: Plan, parts: LanguageParts) -> dict[str, Graph]:
-    """The language side's graphs, as modules."""
-    graphs: dict[str, Graph] = {}
-    drops = (*plan.decoder_drops, None)
-    for number, (stage, drop) in enumerate(zip(plan.stages, drops, strict=True)):
-        last = stage.stop == len(parts.layers)
-        states = "inputs_embeds" if number == 0 else "hidden_states"
-        outputs: tuple[str, ...] = ("logits" if last else "hidden_states_out",)
-        if plan.guide is not None:
-            module: LanguageStage = GuideStage(parts, stage.first, stage.stop)
-            inputs = (states, *_STAGE, "score_rows", "image_columns", "logit_rows")
-            graphs["language.0"] = EagerGraph(module, inputs, (*outputs, "received"), stage.layers)
-            continue
-        emits = emitted(drop.score if drop else None)
-        module = LanguageStage(parts, stage.first, stage.stop, emits)
-        outputs += (emits,) if emits else ()
-        graphs[f"language.{number}"] = EagerGraph(module, (states, *_STAGE), outputs, stage.layers)
-        if drop is not None:
-            score = score_class(drop.score).inputs
-            takes: tuple[str, ...] = ("hidden_states", "image_rows", "text_rows", "keep")
-            takes += ("recycled", "merged") if drop.recycle is not None else ()
-            graphs[f"drop.{number + 1}"] = EagerGraph(
-                DropGraph(parts, drop),
-                (*takes, *score),
-                ("hidden_states_out", "kept", "scores"),
-            )
-            if "rater_weights" in score:
-                graphs["raters"] = EagerGraph(
-                    RaterChoice(), ("inputs_embeds", "image_rows", "rater_rows"), ("rater_weights",)
-                )
-    return graphs
-
-
-def emitted(score: str | None) -> str | None:
-    """What the stage before a drop has to put out for the drop's score."""
-    inputs = score_class(score).inputs if score is not None else ()
-    return next((name for name in ("query", "queries") if name in inputs), None)

@@ -6,58 +6,53 @@ graph's weight initializers have no value until ``weights`` gives them their pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import GraphSpec, TensorSpec
+from ..modules.graphs import WrappedGraph
 from ..passes.tidy import quiet
-
-Shape = tuple[str | int, ...]
 
 NEUTRAL_OPSET = 20
 """Operator set of a traced graph; all that a trace uses means the same in the later sets that
 finished graphs declare."""
 
 
-def trace(
-    module: nn.Module,
-    arguments: Mapping[str, Any],
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-    name: str,
-) -> ir.Model:
-    """Trace ``module(**arguments)`` to ONNX.
+_EXAMPLES = {
+    "images": 2,
+    "batch": 2,
+    "groups": 2,
+    "rows": 3,
+    "scorers": 3,
+    "columns": 4,
+    "answers": 2,
+    "raters": 5,
+    "image_tokens": 6,
+    "candidates": 6,
+    "texts": 7,
+    "tokens": 11,
+    "capacity": 24,
+}
+"""Sizes while a graph is traced, by the name of the dimension: above 1, which would be taken for a
+constant, and no two of one graph alike, which would be taken for one."""
 
-    Args:
-        module: the wrapper, its parameters fake.
-        arguments: example arguments (fake tensors; lists and tuples of them), whose flattened order
-            is the order of ``inputs``.
-        inputs: graph input names with their shapes; a text is a symbolic dimension.
-        outputs: graph output names with their shapes.
-        name: name of the graph.
-    """
-    names = iter(inputs.items())
-    dims: dict[str, Any] = {}
 
-    def dynamic(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            _, shape = next(names)
-            return {
-                axis: dims.setdefault(dim, torch.export.Dim.DYNAMIC)
-                for axis, dim in enumerate(shape)
-                if isinstance(dim, str)
-            }
-        if isinstance(value, (list, tuple)):
-            return type(value)(dynamic(item) for item in value)
-        raise TypeError(f"not a tensor: {type(value)}")
-
-    shapes = {key: dynamic(value) for key, value in arguments.items()}
+def trace(graph: WrappedGraph) -> ir.Model:
+    """Trace a wrapper module, its parameters fake, to ONNX."""
+    spec, module = graph.spec, graph.module
+    inputs = {tensor.name: _example(tensor) for tensor in spec.inputs}
+    dynamic = {tensor.name: _dynamic(tensor) for tensor in spec.inputs}
     with quiet(), torch.no_grad():
         program = torch.export.export(
-            module, (), kwargs=dict(arguments), dynamic_shapes=shapes, strict=False
+            module,
+            (),
+            kwargs=graph.arguments(inputs),
+            dynamic_shapes=graph.arguments(dynamic),
+            strict=False,
         )
         _drop_whole_splits(program.graph)
         onnx_program = torch.onnx.export(
@@ -65,10 +60,21 @@ def trace(
         )
     assert onnx_program is not None
     model = onnx_program.model
-    model.graph.name = name
+    model.graph.name = spec.name
     _forget_fake_values(model, module)
-    _name_ends(model, inputs, outputs)
+    _name_ends(model, spec)
     return model
+
+
+def _example(tensor: TensorSpec) -> torch.Tensor:
+    shape = [_EXAMPLES[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
+    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+
+
+def _dynamic(tensor: TensorSpec) -> dict[int, Any]:
+    """The axes of an input that have no fixed size."""
+    found = (axis for axis, dim in enumerate(tensor.shape) if isinstance(dim, str))
+    return dict.fromkeys(found, torch.export.Dim.DYNAMIC)
 
 
 def _drop_whole_splits(graph: torch.fx.Graph) -> None:
@@ -93,18 +99,18 @@ def _forget_fake_values(model: ir.Model, module: nn.Module) -> None:
             value.const_value = None
 
 
-def _name_ends(model: ir.Model, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
+def _name_ends(model: ir.Model, spec: GraphSpec) -> None:
     renamed: dict[str, str] = {}
     _separate_ends(model)
-    for values, wanted in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+    for values, wanted in ((model.graph.inputs, spec.inputs), (model.graph.outputs, spec.outputs)):
         if len(values) != len(wanted):
-            raise RuntimeError(f"graph has {len(values)} ends, expected {list(wanted)}")
-        for value, (name, shape) in zip(values, wanted.items(), strict=True):
-            for found, dim in zip(value.shape or (), shape, strict=True):
+            raise RuntimeError(f"graph has {len(values)} ends, expected {wanted}")
+        for value, tensor in zip(values, wanted, strict=True):
+            for found, dim in zip(value.shape or (), tensor.shape, strict=True):
                 if isinstance(found, ir.SymbolicDim) and found.value and isinstance(dim, str):
                     renamed.setdefault(found.value, dim)
-            value.name = name
-            value.shape = ir.Shape(shape)
+            value.name = tensor.name
+            value.shape = ir.Shape(tensor.shape)
     for node in model.graph:
         for value in node.outputs:
             if value.shape is not None and value not in model.graph.outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from ...runtime.bundle.plan import Drop
 from ..ops.ranking import ranked
@@ -11,13 +10,12 @@ from ..ops.topk_tokens import topk_tokens
 from ..parts.language import LanguageParts
 from ..scores import score_class
 from ..scores.base import Arriving
+from .base import GraphModule
 from .recycle import recycle
 
 
-class DropGraph(nn.Module):
-    """``hidden_states (1, tokens, width)``, ``image_rows (groups, candidates)``, ``text_rows
-    (texts,)``, ``keep (1,)`` and what the score reads -> ``hidden_states (1, left, width)``, ``kept
-    (groups, keep)``, ``scores (groups, candidates)``.
+class DropGraph(GraphModule):
+    """``contract.DROP_KIND``: what is left of the sequence before a stage.
 
     Runs in prefill only. Text rows all stay; of each group of image rows ``keep`` stay. What is
     left is in its old order, tokens merged from dropped ones (``Drop.recycle``) after the last

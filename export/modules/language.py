@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import QUERIES, is_cache
 from ..ops.cached_attention import cached_attention
 from ..parts.language import LanguageParts
 from ..scores.base import attention_rows
+from .base import GraphModule
 
 Cache = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer of a stage, ``(batch, kv_heads, capacity, head_dim)``."""
@@ -68,16 +71,16 @@ class _GuidingAttention(_CachedAttention):
         return out
 
 
-class LanguageStage(nn.Module):
-    """Layers ``first .. stop - 1``; the last stage ends with norm and head on the last position.
-
-    ``inputs_embeds (batch, tokens, width)`` (``hidden_states`` after the first stage),
-    ``position_ids (batch, tokens)``, ``write_index (batch,)`` and the cache of every layer ->
-    ``logits (batch, vocab)`` (``hidden_states`` before the last stage) and the updated cache.
+class LanguageStage(GraphModule):
+    """``contract.LANGUAGE_KIND``: layers ``first .. stop - 1``; the last stage ends with norm and
+    head on the last position.
 
     Args:
-        emits: what a drop after this stage reads of its last layer: ``query`` of the last row
-            ``(batch, heads, 1, head_dim)``, ``queries`` of all rows, or None.
+        parts: the decoder.
+        first: its first layer.
+        stop: the layer behind its last one.
+        emits: what the drop after this stage reads of its last layer: ``QUERY`` of the last row,
+            ``QUERIES`` of all rows, or None.
     """
 
     def __init__(
@@ -93,6 +96,13 @@ class LanguageStage(nn.Module):
         self._first = first
         self._emits = emits
 
+    def arguments(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """The hidden states as ``hidden``, the caches as ``past``."""
+        first, *others = (name for name in inputs if not is_cache(name))
+        caches = iter(value for name, value in inputs.items() if is_cache(name))
+        rest = {name: inputs[name] for name in others}
+        return {"hidden": inputs[first], **rest, "past": list(zip(caches, caches, strict=True))}
+
     def forward(
         self,
         hidden: torch.Tensor,
@@ -106,7 +116,7 @@ class LanguageStage(nn.Module):
             hidden = self.head(self.norm(hidden[:, -1]))
         if self._emits is None:
             return hidden.float(), context.present
-        query = context.query if self._emits == "queries" else context.query[:, :, -1:]
+        query = context.query if self._emits == QUERIES else context.query[:, :, -1:]
         return hidden.float(), query.float(), context.present
 
     def _run(
@@ -121,12 +131,12 @@ class LanguageStage(nn.Module):
 
 
 class GuideStage(LanguageStage):
-    """A whole decoder that tells what its text attended to, for a larger model (SGL).
+    """``contract.GUIDE_KIND``: a whole decoder that tells what its text attended to, for a larger
+    model (SGL).
 
-    Beside the inputs of a stage, of one sequence: ``score_rows (scorers,)`` int64, rows of this
-    step whose attention counts, ``image_columns (columns,)`` int64, places of the image tokens in
-    the cache, and ``logit_rows (answers,)`` int64. Outputs ``logits (answers, vocab)``, ``received
-    (columns,)`` float32, the sum over layers, heads and those rows, and the cache.
+    Of one sequence: ``score_rows`` are the rows of this step whose attention counts,
+    ``image_columns`` the places of the image tokens in the cache; ``received`` is the sum over
+    layers, heads and those rows.
     """
 
     def forward(  # type: ignore[override]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+
+from .base import GraphModule
 
 
-class ShrinkGraph(nn.Module):
-    """``image_embeds (images, tokens, width)``, ``index (rows, 4)`` int64 and ``weight (rows, 4)``
-    -> ``shrunken (1, rows, width)``: weighted means of four tokens of all tiles together.
+class ShrinkGraph(GraphModule):
+    """``contract.SHRINK_KIND``: weighted means of four tokens of all tiles together.
 
     LLaVA-OneVision shrinks what an image of more than nine tiles' worth has (arXiv 2408.03326,
     section 3.2); which four and how much of each follows from the image's size alone.

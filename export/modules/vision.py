@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from ..methods.base import TowerView, VisionMethod
 from ..ops.attention import attention_by
 from ..ops.vision_attention import vision_attention
 from ..parts.vision import VisionParts
+from .base import GraphModule
 
 
 class TowerRun(TowerView):
@@ -36,15 +38,14 @@ class TowerRun(TowerView):
 
     def run(
         self,
-        pixel_values: torch.Tensor,
-        inputs: Mapping[str, torch.Tensor],
+        image: Mapping[str, torch.Tensor],
         keep: torch.Tensor | None,
         prompt: torch.Tensor | None,
     ) -> None:
         """Run the tower; the attention of every layer passes through ``attend``."""
         parts = self._parts
-        hidden, arguments = parts.embed(pixel_values, inputs)
-        masks, joined = parts.masks(inputs), {0: hidden}
+        hidden, arguments = parts.embed(image)
+        masks, joined = parts.masks(image), {0: hidden}
         with attention_by(self):
             layers = zip(masks, parts.layers, strict=True)
             for number, (self._mask, layer) in enumerate(layers, start=1):
@@ -111,13 +112,13 @@ class TowerRun(TowerView):
         return self._prompt
 
 
-class VisionGraph(nn.Module):
-    """``pixel_values (images, 3, H, W), keep (1,)`` -> ``image_embeds (images, keep, width)``,
-    ``kept (images, keep)``, ``scores (images, tokens)``.
+class VisionGraph(GraphModule):
+    """``contract.VISION_KIND``: layers after the feature layer are not run, and the projector sees
+    only kept tokens.
 
-    Layers after the feature layer are not run, and the projector sees only kept tokens. Without a
-    method the graph has neither ``keep`` nor the last two outputs; with one that reads the prompt
-    it also takes ``prompt_embeds (texts, width)``.
+    Args:
+        parts: the vision side of the model.
+        method: what selects; None: nothing is selected.
     """
 
     def __init__(self, parts: VisionParts, method: VisionMethod | None) -> None:
@@ -126,20 +127,25 @@ class VisionGraph(nn.Module):
         self._parts = [parts]  # in a list, so that its modules are not registered twice
         self._method = method
 
+    def arguments(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        of_image = [spec.name for spec in self._parts[0].inputs]
+        rest = {name: value for name, value in inputs.items() if name not in of_image}
+        return {"image": {name: inputs[name] for name in of_image}, **rest}
+
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        image: Mapping[str, torch.Tensor],
         keep: torch.Tensor | None = None,
         prompt_embeds: torch.Tensor | None = None,
-        patch_positions: torch.Tensor | None = None,
-        windows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         parts = self._parts[0]
         tower = TowerRun(parts)
-        given = {"patch_positions": patch_positions, "windows": windows}
-        inputs = {name: value for name, value in given.items() if value is not None}
         # Between graphs all is float32.
-        tower.run(pixel_values.to(parts.dtype), inputs, keep, prompt_embeds)
+        tower.run(
+            {k: v.to(parts.dtype) if v.is_floating_point() else v for k, v in image.items()},
+            keep,
+            prompt_embeds,
+        )
         if self._method is None:
             embeds = parts.projector(tower.features).float()
             lead = [parts.projector(tower.cls_feature()).float()] if parts.keeps_cls else []

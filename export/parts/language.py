@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import Sizes
 from .rotary import rotary_tables
 
 
@@ -72,6 +73,11 @@ class LanguageParts:
         return next(self.layers.parameters()).dtype
 
     @property
+    def cache_type(self) -> str:
+        """Name of that type, which the KV cache has too."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def kv_heads(self) -> int:
         """Key and value heads."""
         return int(self.config.num_key_value_heads)
@@ -81,6 +87,18 @@ class LanguageParts:
         """Width of one head."""
         explicit = getattr(self.config, "head_dim", None)
         return int(explicit or self.config.hidden_size // self.config.num_attention_heads)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the names of dimensions in ``contract.KINDS`` stand for."""
+        return {
+            "width": self.config.hidden_size,
+            "heads": self.config.num_attention_heads,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "vocab": self.config.vocab_size,
+            "axes": self.position_axes if self.sections else None,
+        }
 
     def rotary_lookup(self) -> RotaryLookup:
         """A module that looks rotation angles up by position."""

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .vision import Shape, TokenMerge, VisionParts
+from ...runtime.bundle.contract import INT, PIXEL_VALUES, TensorSpec
+from ...runtime.preprocessing.patches import PATCH_POSITIONS, WINDOWS
+from .vision import TokenMerge, VisionParts, pixel_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,35 +101,27 @@ class PatchTower(VisionParts):
     def modules(self) -> dict[str, nn.Module]:
         return super().modules() | {"rotary": self.rotary}
 
-    def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
-        tokens = 6
-        place = torch.zeros(tokens, self.size, 2, dtype=torch.int64)
-        found: dict[str, tuple[torch.Tensor, Shape]] = {
-            "pixel_values": (
-                torch.zeros(1, tokens, self.size, self.features),
-                (1, "tokens", self.size, self.features),
-            ),
-            "patch_positions": (place, ("tokens", self.size, 2)),
-        }
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        places = TensorSpec(name=PATCH_POSITIONS, dtype=INT, shape=("tokens", self.size, 2))
+        found = [pixel_values(1, "tokens", self.size, self.features), places]
         if self.global_layers is not None:
-            found["windows"] = (torch.zeros(tokens, dtype=torch.int64), ("tokens",))
-        return found
+            found.append(TensorSpec(name=WINDOWS, dtype=INT, shape=("tokens",)))
+        return tuple(found)
 
     @property
     def sizes(self) -> tuple[str | int, str | int]:
         return 1, "tokens"
 
-    def embed(
-        self, pixel_values: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        hidden = self.embeddings(pixel_values.flatten(0, 2))
-        angles = self.rotary(hidden, inputs["patch_positions"].flatten(0, 1))
+    def embed(self, image: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+        hidden = self.embeddings(image[PIXEL_VALUES].flatten(0, 2))
+        angles = self.rotary(hidden, image[PATCH_POSITIONS].flatten(0, 1))
         return hidden, {"cu_seqlens": _OneImage(hidden.shape[0]), "position_embeddings": angles}
 
-    def masks(self, inputs: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    def masks(self, image: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor | None]:
         if self.global_layers is None:
-            return super().masks(inputs)
-        window = inputs["windows"][:, None].expand(-1, self.size).flatten()
+            return super().masks(image)
+        window = image[WINDOWS][:, None].expand(-1, self.size).flatten()
         same = window[:, None] == window[None, :]
         return [None if n in self.global_layers else same for n in range(len(self.layers))]
 

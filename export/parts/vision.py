@@ -9,8 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-Shape = tuple[str | int, ...]
-"""A text is a symbolic dimension."""
+from ...runtime.bundle.contract import FLOAT, PIXEL_VALUES, TensorSpec
+
+
+def pixel_values(*shape: str | int) -> TensorSpec:
+    """The input that holds pixels, of this shape; a text is a symbolic dimension."""
+    return TensorSpec(name=PIXEL_VALUES, dtype=FLOAT, shape=shape)
 
 
 class TokenMerge(Protocol):
@@ -85,24 +89,26 @@ class VisionParts:
         found = {name: getattr(self, name) for name in names}
         return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
 
-    def ends(self) -> dict[str, tuple[torch.Tensor, Shape]]:
-        """Inputs of the vision graph that hold the image: an example and the shape of each."""
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the vision graph that hold the image; the first is ``PIXEL_VALUES``."""
         assert self.image_size is not None
-        height, width = self.image_size
-        return {"pixel_values": (torch.zeros(2, 3, height, width), ("images", 3, height, width))}
+        return (pixel_values("images", 3, *self.image_size),)
 
     @property
     def sizes(self) -> tuple[str | int, str | int]:
         """Images and tokens of the outputs, as in their shapes."""
         return "images", self.tokens
 
-    def embed(
-        self, pixel_values: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Hidden states before the first layer, and what every layer takes besides them."""
-        return self.embeddings(pixel_values), dict(self.layer_arguments)
+    def embed(self, image: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Hidden states before the first layer, and what every layer takes besides them.
 
-    def masks(self, inputs: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor | None]:
+        Args:
+            image: ``inputs`` by name, those of floats in the type of the weights.
+        """
+        return self.embeddings(image[PIXEL_VALUES]), dict(self.layer_arguments)
+
+    def masks(self, image: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor | None]:
         """For each layer what a patch may look at, boolean ``(patches, patches)``; None: all."""
         return [None] * len(self.layers)
 

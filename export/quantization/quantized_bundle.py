@@ -12,7 +12,8 @@ import onnx
 import onnx_ir as ir
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.manifest import CHECK, FILE_NAME, FileRecord, GraphRecord, ProductsRecord
+from ...runtime.bundle.contract import CHECK, language_graph
+from ...runtime.bundle.manifest import FILE_NAME, FileRecord, GraphRecord, ProductsRecord
 from ...runtime.engines.onnxruntime.cpu import OnnxRuntimeCpu
 from ...runtime.files.tensorfile import TensorFile
 from ...runtime.verify.verify import ROUNDING_TOLERANCE, verify_bundle
@@ -77,7 +78,7 @@ def write_quantized(
     for record in manifest.graphs:
         if record.name == CHECK:
             assert layers is not None
-            first, part = (graph_file(name, record.target) for name in ("language.0", CHECK))
+            first, part = (graph_file(name, record.target) for name in (language_graph(0), CHECK))
             model = cut_graph(folder / first, layers, folder / part)
             records.append(graph_record(folder, CHECK, record.target, model))
     for file in manifest.files:

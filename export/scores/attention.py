@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from ...runtime.bundle.contract import KEY_CACHE, QUERY, WRITE_INDEX
 from ..parts.language import LanguageParts
 from .base import Arriving, DropScore, attention_rows
 
@@ -18,7 +19,7 @@ class LastRowAttention(DropScore):
 
     name: ClassVar[str] = "attention"
     summary: ClassVar[str] = "attention of the last token in the layer before, mean over heads"
-    inputs: ClassVar[tuple[str, ...]] = ("query", "key_cache", "write_index")
+    inputs: ClassVar[tuple[str, ...]] = (QUERY, KEY_CACHE, WRITE_INDEX)
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import GraphKind
 from ..parts.language import LanguageParts
 
 
@@ -55,11 +56,20 @@ class DropScore(nn.Module):
     summary: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ()
     """Entries of ``Arriving`` that it reads, besides those that are always there."""
+    before: ClassVar[GraphKind | None] = None
+    """A graph that runs once for a prompt, before the stages: its outputs are among ``inputs``."""
+    rotates: ClassVar[bool] = False
+    """Whether it rotates queries and keys itself."""
     from_layer: ClassVar[int | None] = -1
     """Layer that it is read from, relative to the first layer after the drop; None for none."""
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__()
+
+    @classmethod
+    def make_before(cls) -> nn.Module:
+        """The module of ``before``, whose arguments are its inputs by name."""
+        raise NotImplementedError
 
     def forward(self, arriving: Arriving) -> torch.Tensor:
         """``(groups, candidates)`` float32, higher is kept."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from ...runtime.bundle.contract import GIVEN_SCORES
 from .base import Arriving, DropScore
 
 
@@ -16,7 +17,7 @@ class GuideScores(DropScore):
     summary: ClassVar[str] = (
         "attention in a smaller model, over all its layers, heads and text rows"
     )
-    inputs: ClassVar[tuple[str, ...]] = ("given_scores",)
+    inputs: ClassVar[tuple[str, ...]] = (GIVEN_SCORES,)
     from_layer: ClassVar[int | None] = None
 
     def forward(self, arriving: Arriving) -> torch.Tensor:

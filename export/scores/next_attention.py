@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import POSITION_IDS
 from ..parts.language import LanguageParts
 from .base import Arriving, DropScore, attention_rows
 
@@ -41,7 +42,8 @@ class NextLayerAttention(DropScore):
 
     name: ClassVar[str] = "next-attention"
     summary: ClassVar[str] = "attention of the last token in the layer after, mean over heads"
-    inputs: ClassVar[tuple[str, ...]] = ("position_ids",)
+    inputs: ClassVar[tuple[str, ...]] = (POSITION_IDS,)
+    rotates: ClassVar[bool] = True
     from_layer: ClassVar[int | None] = 0
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:

@@ -7,6 +7,16 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from ...runtime.bundle.contract import (
+    KEY_CACHE,
+    POSITION_IDS,
+    QUERIES,
+    RATER_ROWS,
+    RATER_WEIGHTS,
+    RATERS_KIND,
+    WRITE_INDEX,
+    GraphKind,
+)
 from ..parts.language import LanguageParts
 from .base import Arriving, DropScore, attention_rows
 
@@ -15,8 +25,7 @@ HEADS_KEPT = 14 / 32
 
 
 class RaterChoice(nn.Module):
-    """``inputs_embeds (1, tokens, width)``, ``image_rows (images,)``, ``rater_rows (texts,)`` ->
-    ``rater_weights (texts,)`` float32, 1 for those that rate (SparseVLM, arXiv 2410.04417).
+    """``contract.RATERS_KIND``: 1 for text tokens that rate (SparseVLM, arXiv 2410.04417).
 
     A text token rates if the image tokens, by a softmax over the text tokens of their dot products,
     attend to it more than to the mean text token. Where none does, all rate.
@@ -37,12 +46,17 @@ class RatersAttention(DropScore):
     name: ClassVar[str] = "raters"
     summary: ClassVar[str] = "attention of chosen text tokens in the layer before, mean over heads"
     inputs: ClassVar[tuple[str, ...]] = (
-        "queries",
-        "key_cache",
-        "write_index",
-        "rater_rows",
-        "rater_weights",
+        QUERIES,
+        KEY_CACHE,
+        WRITE_INDEX,
+        RATER_ROWS,
+        RATER_WEIGHTS,
     )
+    before: ClassVar[GraphKind | None] = RATERS_KIND
+
+    @classmethod
+    def make_before(cls) -> nn.Module:
+        return RaterChoice()
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)
@@ -85,7 +99,7 @@ class DegravitatedRaters(RatersAttention):
 
     name: ClassVar[str] = "raters-degravitated"
     summary: ClassVar[str] = "as raters, freed of the pull of rotary positions, over the best heads"
-    inputs: ClassVar[tuple[str, ...]] = (*RatersAttention.inputs, "position_ids")
+    inputs: ClassVar[tuple[str, ...]] = (*RatersAttention.inputs, POSITION_IDS)
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)

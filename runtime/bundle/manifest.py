@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from ...errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from ..files.strict import read, write
 from ..preprocessing import Preprocessor, read_preprocessor, write_preprocessor
+from .contract import TensorSpec
 from .plan import Plan
 from .prompt import PromptLayout
 from .variants import VariantRecord
@@ -16,8 +17,6 @@ SCHEMA = 5
 OLDEST = 4
 """Oldest schema that is read: what came since has a value that means what was before."""
 FILE_NAME = "manifest.json"
-CHECK = "check.0"
-"""Name of the graph of the first language layers that a large model is checked on."""
 FORMS = ("int8", "fp8", "int4-awq")
 """Ways to quantize the matrix products of a bundle."""
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -49,23 +48,11 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """One input or output of a graph."""
-
-    name: str
-    dtype: str
-    """numpy name, such as ``float32``."""
-    shape: tuple[int | str, ...]
-    """A text is a symbolic dimension."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class GraphRecord:
     """One graph file."""
 
     name: str
-    """``vision``, ``language.N``, ``drop.N`` (before ``language.N``), ``raters``, or ``check.0``:
-    the first layers of ``language.0``, for ``vtp verify`` alone."""
+    """As in ``contract.KINDS``."""
     target: str
     """Flavour: ``ort``, ``onnx`` or ``trt10``."""
     file: str

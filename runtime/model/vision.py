@@ -8,6 +8,21 @@ from itertools import groupby
 
 import numpy as np
 
+from ..bundle.contract import (
+    IMAGE_EMBEDS,
+    INDEX,
+    KEEP,
+    KEPT,
+    PIXEL_VALUES,
+    PROMPT_EMBEDS,
+    SCORES,
+    SHRINK,
+    SHRUNKEN,
+    VIDEO,
+    VISION,
+    VISION_SIDE,
+    WEIGHT,
+)
 from ..bundle.keep import Keeps
 from ..bundle.manifest import Manifest
 from ..bundle.plan import Extent, Plan
@@ -69,9 +84,8 @@ def extent_of(media: Sequence[Medium]) -> Extent:
 
 def vision_graphs(manifest: Manifest, load: Callable[[str], Graph]) -> dict[str, Graph]:
     """The graphs of ``Vision`` that a bundle has, loaded by name."""
-    names = {"image": "vision", "video": "video", "shrink": "shrink"}
     held = {record.name for record in manifest.graphs}
-    return {kind: load(name) for kind, name in names.items() if name in held}
+    return {name: load(name) for name in VISION_SIDE if name in held}
 
 
 class Vision:
@@ -81,8 +95,7 @@ class Vision:
         engine: what runs them.
         plan: whether they select.
         width: of the language model.
-        graphs: by the kind of medium, ``image`` and, of models that see it otherwise, ``video``;
-            ``shrink`` makes the tokens of ``Medium.resample``. Loaded by ``engine``.
+        graphs: those of ``contract.VISION_SIDE`` that the model has, loaded by ``engine``.
     """
 
     def __init__(self, engine: Engine, plan: Plan, width: int, graphs: Mapping[str, Graph]) -> None:
@@ -94,11 +107,11 @@ class Vision:
     @property
     def reads_prompt(self) -> bool:
         """Whether the choice of tokens depends on the prompt's text."""
-        return "prompt_embeds" in self._graphs["image"].inputs
+        return PROMPT_EMBEDS in self._graphs[VISION].inputs
 
     def graph_name(self, medium: Medium) -> str:
         """Name of the graph that looks at it."""
-        return "video" if medium.kind in self._graphs and medium.kind != "image" else "vision"
+        return self._name(medium.kind)
 
     def __call__(
         self, media: Sequence[Medium], keep: Keeps | None, prompt_embeds: np.ndarray | None = None
@@ -115,7 +128,9 @@ class Vision:
         scores: list[np.ndarray] = []
         for kind, medium, pixels, inputs in _runs(media):
             count = self._plan.tile_keep(keep, medium.tile_tokens)
-            part = self._look(self._graph(kind), medium, pixels, inputs, count, prompt_embeds)
+            part = self._look(
+                self._graphs[self._name(kind)], medium, pixels, inputs, count, prompt_embeds
+            )
             embeds.append(part[0])
             kept += list(part[1])
             scores += list(part[2])
@@ -161,15 +176,15 @@ class Vision:
         """Tokens ``(1, rows, width)`` made of others."""
         made = self._engine.buffer((1, len(resample.index), self._width), "float32")
         inputs = {
-            "image_embeds": embeds,
-            "index": self._filled(resample.index),
-            "weight": self._filled(resample.weight),
+            IMAGE_EMBEDS: embeds,
+            INDEX: self._filled(resample.index),
+            WEIGHT: self._filled(resample.weight),
         }
-        self._graphs["shrink"].bind(inputs, {"shrunken": made})()
+        self._graphs[SHRINK].bind(inputs, {SHRUNKEN: made})()
         return made
 
-    def _graph(self, kind: str) -> Graph:
-        return self._graphs.get(kind, self._graphs["image"])
+    def _name(self, kind: str) -> str:
+        return VIDEO if kind == VIDEO and VIDEO in self._graphs else VISION
 
     def _look(
         self,
@@ -182,21 +197,21 @@ class Vision:
     ) -> tuple[Buffer, np.ndarray, np.ndarray]:
         """One run; embeddings, ``(tiles, kept)`` and ``(tiles, tokens)``."""
         engine, tiles = self._engine, len(pixels)
-        bound = {"pixel_values": self._filled(pixels.astype(np.float32, copy=False))}
+        bound = {PIXEL_VALUES: self._filled(pixels.astype(np.float32, copy=False))}
         for name, values in inputs.items():
             bound[name] = self._filled(values)
         rows = count + medium.lead
         embeds = engine.buffer((tiles, rows, self._width), "float32")
         if self._plan.vision_drop is None:
-            graph.bind(bound, {"image_embeds": embeds})()
+            graph.bind(bound, {IMAGE_EMBEDS: embeds})()
             whole = np.arange(-medium.lead, count).clip(min=-1)
             return embeds, np.tile(whole, (tiles, 1)), np.zeros((tiles, 0), np.float32)
-        bound["keep"] = self._filled(np.array([count], dtype=np.int64))
-        if "prompt_embeds" in graph.inputs and prompt_embeds is not None:
-            bound["prompt_embeds"] = self._filled(prompt_embeds)
+        bound[KEEP] = self._filled(np.array([count], dtype=np.int64))
+        if PROMPT_EMBEDS in graph.inputs and prompt_embeds is not None:
+            bound[PROMPT_EMBEDS] = self._filled(prompt_embeds)
         kept = engine.buffer((tiles, rows), "int64")
         scores = engine.buffer((tiles, medium.tile_tokens), "float32")
-        graph.bind(bound, {"image_embeds": embeds, "kept": kept, "scores": scores})()
+        graph.bind(bound, {IMAGE_EMBEDS: embeds, KEPT: kept, SCORES: scores})()
         return embeds, kept.read().copy(), scores.read().copy()
 
     def _filled(self, values: np.ndarray) -> Buffer:

@@ -71,6 +71,10 @@ def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
     )
 
 
+PATCH_POSITIONS, WINDOWS = "patch_positions", "windows"
+"""Inputs of the vision graph beside the pixels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchPreprocessor:
     """The image at nearly its own size, as patches; ``merge`` x ``merge`` of them make a token.
@@ -168,9 +172,9 @@ class PatchPreprocessor:
         unit = self.patch * self.merge
         grid = (rows // unit, columns // unit)
         count = len(pixels) * grid[0] * grid[1]
-        inputs = {"patch_positions": self._positions(grid)}
+        inputs = {PATCH_POSITIONS: self._positions(grid)}
         if self.window is not None:
-            inputs["windows"] = self._windows(grid, self.window)
+            inputs[WINDOWS] = self._windows(grid, self.window)
         return Medium(
             pixels=pixels,
             grid=grid,

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..bundle.bundle import TOKENIZER, Bundle
-from ..bundle.manifest import CHECK
+from ..bundle.contract import CHECK, language_graph
 from ..bundle.plan import Extent, Plan
 from ..engines import make_engine
 from ..engines.base import Engine
@@ -85,7 +85,7 @@ class CheckedLayers:
         self.vision = Vision(self.engine, plan, language.width, shrinking)
         del looking
         few, limits = few_layers(plan, layers), self.source.limits
-        check = {"language.0": self.engine.load(self.source.file(CHECK))}
+        check = {language_graph(0): self.engine.load(self.source.file(CHECK))}
         room = None if limits is None else capacities(plan, limits)[:1]
         record, row = language.first_layers(layers), self.bundle.separator_row()
         self.decoder = Decoder(self.engine, few, record, self._table, check, room, row)

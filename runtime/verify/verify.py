@@ -9,8 +9,9 @@ from PIL import Image, ImageOps
 
 from ...errors import BeyondLimits, ManifestInvalid, VerifyFailed
 from ..bundle.bundle import Bundle
+from ..bundle.contract import CHECK, language_graph
 from ..bundle.keep import Keep, show_keeps
-from ..bundle.manifest import CHECK, Deviation, GoldenCase
+from ..bundle.manifest import Deviation, GoldenCase
 from ..bundle.plan import Extent
 from ..bundle.prompt import PromptLayout
 from ..chat.guide import read_prompt
@@ -226,7 +227,7 @@ class _Replay:
         cache = decoder.cache(prompt.layout.tokens).stages[0]
         _, received = read_prompt(decoder, prompt, cache, guide.include_last_visual_row)
         expected = np.asarray(self.expected.tensor(f"{number}.received"))
-        self._compare("language.0", case, "received", expected, received)
+        self._compare(language_graph(0), case, "received", expected, received)
 
     def _drops(self, number: int, case: GoldenCase, read: Prefilled) -> bool:
         """Compare every drop; False where ties fell otherwise, so that what follows may differ."""

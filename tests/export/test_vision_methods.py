@@ -56,13 +56,13 @@ def quick_export() -> Iterator[None]:
     traced: dict[Any, Any] = {}
     trace = vtp.export.graphs.maker.trace
 
-    def once(module: Any, arguments: Any, inputs: Any, outputs: Any, name: str) -> Any:
-        if not name.startswith("language"):
-            return trace(module, arguments, inputs, outputs, name)
-        weights = tuple((key, tuple(p.shape)) for key, p in module.named_parameters())
-        key = (name, weights, tuple(inputs.items()), tuple(outputs.items()))
+    def once(graph: Any) -> Any:
+        if not graph.spec.name.startswith("language"):
+            return trace(graph)
+        weights = tuple((key, tuple(p.shape)) for key, p in graph.module.named_parameters())
+        key = (graph.spec, weights)
         if key not in traced:
-            traced[key] = trace(module, arguments, inputs, outputs, name)
+            traced[key] = trace(graph)
         return traced[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vtp.export.families import make_family
 from vtp.export.graphs.maker import GraphMaker
+from vtp.export.modules.graphs import language_graphs, vision_graphs
 from vtp.export.ops.attention import use_traced_attention
 from vtp.export.plan.recipe import make_recipe
 from vtp.export.plan.typed_model import make_model
@@ -40,11 +41,12 @@ def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
         plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
         width = language.config.hidden_size
         graphs = [
-            maker.vision(parts, recipe.vision, width, name)
-            for name, parts in (("vision", vision), ("video", family.video(model)))
-            if parts is not None
+            maker.make(graph)
+            for graph in (
+                *vision_graphs(vision, family.video(model), recipe.vision, width, shrinks=False),
+                *language_graphs(language, plan),
+            )
         ]
-        graphs.append(maker.language(language, plan.stages[0], 0, None, plan.gapless(0)))
     paths = []
     for graph in (lower(graph, make_target(target)) for graph in graphs):
         weights.place_initializers(graph.model, graph.weights)

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vtp.errors import BundleError, ManifestInvalid, ManifestTooNew, ManifestTooOld
+from vtp.runtime.bundle.contract import TensorSpec
 from vtp.runtime.bundle.manifest import (
     OLDEST,
     SCHEMA,
@@ -23,7 +24,6 @@ from vtp.runtime.bundle.manifest import (
     LanguageRecord,
     Manifest,
     ModelRecord,
-    TensorSpec,
 )
 from vtp.runtime.bundle.plan import Drop, Guide, MethodRecord, Plan
 from vtp.runtime.bundle.prompt import PromptLayout
