@@ -21,6 +21,7 @@ from ..export.quantization.qdq import quantize_graph, units
 from ..export.quantization.quantized_bundle import write_quantized
 from ..export.quantization.sensitivity import sensitivity
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.contract import LANGUAGE, kind_and_number
 from ..runtime.bundle.keep import Keep
 from ..runtime.bundle.manifest import GraphRecord, ProductsRecord
 from ..runtime.chat.pipeline import Pipeline
@@ -198,7 +199,7 @@ class Quantizer:
 
     def _quantizes(self, record: GraphRecord) -> bool:
         """Whether a graph has products that were seen, and that this form is for."""
-        if self.options.form == "int4-awq" and not record.name.startswith("language."):
+        if self.options.form == "int4-awq" and kind_and_number(record.name)[0] != LANGUAGE:
             return False
         return record.file in self._ranges
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BundleError
+from ..runtime.bundle.contract import cache_place, is_cache
 from ..runtime.bundle.cost import FLOPS_FORMULA, cost
 from ..runtime.bundle.keep import show_keeps
 from .options import bundle_argument, format_option
@@ -186,7 +187,7 @@ def _variant(variant: VariantRecord) -> dict[str, Any]:
 
 def _without_repeats(specs: Any) -> list[Any]:
     """The caches of all layers have one shape: layer 0 stands for them."""
-    return [s for s in specs if not s.name.startswith(("past", "present")) or ".0." in s.name]
+    return [s for s in specs if not is_cache(s.name) or cache_place(s.name)[0] == 0]
 
 
 def _spec(spec: Any) -> str:

@@ -15,8 +15,17 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ...errors import GraphNotLowered
+from ...runtime.bundle.contract import (
+    CHECK,
+    HIDDEN_STATES_OUT,
+    LOGITS,
+    cache_place,
+    is_cache,
+    is_present,
+    past,
+)
 
-_LAYER = re.compile(r"(?:layers|past_key_values)\.(\d+)\.")
+_LAYER = re.compile(r"layers\.(\d+)\.")
 _AFTER = ("norm.", "head.")
 
 
@@ -53,19 +62,19 @@ def cut_graph(source: Path, layers: int, out: Path) -> ir.Model:
     logits = wide.outputs[0]
     shape = hidden.shape or _stage_shape(graph)
     for value in graph.outputs:
-        if value.name == "logits":
-            value.name = "logits_of_all"
-    logits.name, logits.dtype = "logits", ir.DataType.FLOAT
+        if value.name == LOGITS:
+            value.name = f"{LOGITS}_of_all"
+    logits.name, logits.dtype = LOGITS, ir.DataType.FLOAT
     logits.shape = ir.Shape([shape[0], shape[-1]])
     presents = [
         value
         for value in graph.outputs
-        if (found := re.match(r"present\.(\d+)\.", str(value.name))) and int(found[1]) < layers
+        if is_present(str(value.name)) and cache_place(str(value.name))[0] < layers
     ]
     graph.outputs[:] = [logits, *presents]
     RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [value for value in graph.inputs if list(value.uses())]
-    graph.name = "check.0"
+    graph.name = CHECK
     ir.save(model, out)
     return model
 
@@ -75,8 +84,8 @@ def _ask_first_cache(graph: ir.Graph) -> None:
     caches = {str(value.name): value for value in graph.inputs}
     for node in graph:
         name = str(node.inputs[0].name) if node.op_type == "Shape" and node.inputs[0] else ""
-        if name.startswith("past_key_values."):
-            node.replace_input_with(0, caches[f"past_key_values.0.{name.rpartition('.')[2]}"])
+        if is_cache(name):
+            node.replace_input_with(0, caches[past(0, cache_place(name)[1])])
 
 
 def _stage_shape(graph: ir.Graph) -> ir.Shape:
@@ -87,6 +96,8 @@ def _stage_shape(graph: ir.Graph) -> ir.Shape:
 
 def _layer(name: str, layers: int) -> int:
     """Layer that a weight or a cache belongs to; what follows the layers counts as after all."""
+    if is_cache(name):
+        return cache_place(name)[0]
     found = _LAYER.match(name)
     if found:
         return int(found[1])
@@ -120,7 +131,7 @@ def _end(graph: ir.Graph, late: set[ir.Node], values: list[ir.Value], layers: in
         if (value.shape is None or len(value.shape) == rank)
         and (
             any(use.node in late and use.node.op_type == "Add" for use in value.uses())
-            or value.name == "hidden_states_out"
+            or value.name == HIDDEN_STATES_OUT
         )
     ]
     if len(found) != 1:

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from ...runtime.bundle.contract import IMAGE_EMBEDS, KEPT, is_cache
 from .qdq import units
-
-_CACHES = ("present", "past")
-_EMBEDS = "image_embeds"
 
 
 def sensitivity(
@@ -61,7 +59,7 @@ def _run(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         value.name
         for value in session.get_outputs()
         if value.type in ("tensor(float)", "tensor(float16)", "tensor(int64)")
-        and not value.name.startswith(_CACHES)
+        and not is_cache(value.name)
     ]
     values = session.run(names, {value.name: feed[value.name] for value in session.get_inputs()})
     return dict(zip(names, values, strict=True))
@@ -73,8 +71,8 @@ def _error(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> flo
         if exact.dtype.kind != "f":
             continue
         pair = exact.astype(np.float64), got[name].astype(np.float64)
-        if name == _EMBEDS and "kept" in want:
-            pair = _common(pair, (want["kept"], got["kept"]))
+        if name == IMAGE_EMBEDS and KEPT in want:
+            pair = _common(pair, (want[KEPT], got[KEPT]))
         norm = float(np.linalg.norm(pair[0]))
         errors.append(float(np.linalg.norm(pair[1] - pair[0])) / max(norm, 1e-12))
     return max(errors, default=0.0)

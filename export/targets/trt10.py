@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import GraphNotLowered
+from ...runtime.bundle.contract import KEY_CACHE
 from ..graphs.neutral import NeutralGraph
 from ..passes.builder import Builder, dims_of, lowest
 from ..passes.operators import (
@@ -46,8 +47,9 @@ class Trt10Target:
         cached = operators(model, CACHED)
         if cached:
             _append(model.graph, cached, graph.name)
-        elif "key_cache" in (inputs := {value.name: value for value in model.graph.inputs}):
-            _rows_as_given_out(model.graph, inputs["key_cache"])
+        for value in model.graph.inputs:
+            if value.name == KEY_CACHE:
+                _rows_as_given_out(model.graph, value)
 
 
 def _vision_attention(graph: ir.Graph, node: ir.Node) -> None:

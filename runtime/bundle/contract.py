@@ -131,18 +131,19 @@ class GraphKind:
 
 
 VISION, VIDEO, SHRINK, RATERS = "vision", "video", "shrink", "raters"
+LANGUAGE, DROP = "language", "drop"
 CHECK = "check.0"
 """The first layers of the first language graph, which a large model is checked on."""
 
 
 def language_graph(number: int) -> str:
     """Name of the graph of a language stage."""
-    return f"language.{number}"
+    return f"{LANGUAGE}.{number}"
 
 
 def drop_graph(number: int) -> str:
     """Name of the graph before a language stage, which drops tokens; 1 is the first."""
-    return f"drop.{number}"
+    return f"{DROP}.{number}"
 
 
 def kind_and_number(name: str) -> tuple[str, int]:
@@ -188,6 +189,17 @@ def present(layer: int | str, part: str) -> str:
 def is_cache(name: str) -> bool:
     """Whether a tensor is a layer's cache."""
     return name.startswith((f"{_PAST}.", f"{_PRESENT}."))
+
+
+def is_present(name: str) -> bool:
+    """Whether a tensor is a layer's cache behind a step."""
+    return name.startswith(f"{_PRESENT}.")
+
+
+def cache_place(name: str) -> tuple[int, str]:
+    """Layer and part of a cache, by its name."""
+    _, layer, part = name.split(".")
+    return int(layer), part
 
 
 PARTS = ("key", "value")
