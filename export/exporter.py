@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from ..runtime.bundle.manifest import (
     SCHEMA,
     Deviation,
     FileRecord,
+    Golden,
     GraphRecord,
+    LanguageRecord,
     Manifest,
     ModelRecord,
     WeightsRecord,
 )
+from ..runtime.bundle.plan import Plan
 from ..runtime.verify.verify import verify_bundle
 from .check.cut_graph import cut_graph
 from .check.depth import check_form, checked_layers
@@ -39,8 +42,8 @@ from .check.golden import make_golden
 from .check.memory import give_back
 from .check.weight_samples import check_samples
 from .check.widened import widened_copy
-from .graphs.maker import GraphMaker
-from .graphs.neutral import NeutralGraph
+from .graphs.neutral import NeutralGraph, neutral_graph
+from .graphs.weight_places import WeightPlaces
 from .modules.graphs import language_graphs, vision_graphs
 from .output import replace_folder
 from .plan.checkpoint_check import check_checkpoint, check_index, check_room
@@ -152,6 +155,28 @@ def _check_keeps(options: ExportOptions) -> None:
             check_keep(one)
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """What configuration and options make of a model, before any weight is there."""
+
+    cut: CutModel
+    layers: int | None
+    """Layers that will be checked; None: all."""
+    graphs: tuple[NeutralGraph, ...]
+    lowered: tuple[tuple[str, str, ir.Model], ...]
+    """Target, name and model of every graph file."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Files of the bundle, and what the manifest says of them."""
+
+    weights: FileRecord
+    graphs: tuple[GraphRecord, ...]
+    tokenizer: FileRecord
+    language: LanguageRecord
+
+
 class _Export:
     def __init__(
         self,
@@ -173,12 +198,21 @@ class _Export:
         self.folder = folder
         self.progress = progress
         self.weights = WeightFile(options.dtype)
+        self.fake = FakeTensorMode()
 
     def run(self) -> Manifest:
-        options, family = self.options, self.opened.family
         for note in self.opened.notes:
             self.progress.note(note)
-        with FakeTensorMode() as fake:
+        planned = self._plan()
+        checkpoint = self._fetch(planned.cut)
+        written = self._write(planned, checkpoint)
+        golden = self._ask_pytorch(planned, checkpoint, written.language)
+        return self._check(self._manifest(planned.cut.plan, written, golden))
+
+    def _plan(self) -> _Planned:
+        """Everything that can be refused or traced without a weight."""
+        options = self.options
+        with self.fake:
             cut = cut_model(
                 self.opened,
                 self.recipe,
@@ -187,59 +221,17 @@ class _Export:
                 average=options.average,
                 context=options.context,
             )
-            layers = self._checked_early(cut)
-        if self.source.hub is not None:
-            self.progress.step("downloading the weights")
-        self.source.fetch_weights()
-        self.checkpoint = Checkpoint(self.opened.folder, family.canonical_name)
-        with fake:
-            check_checkpoint(self.checkpoint, family, cut.model, *cut.parts)
-            maker = GraphMaker(family, cut.model, self.checkpoint, self.weights, self.quantized)
-            graphs = list(self._trace(maker, cut))
-        plan, language = cut.plan, cut.language
-        embedding = family.embedding_name()
-        separator = family.separator_name()
-        for name in (embedding, separator):
-            if name is not None:
-                self.weights.weight(name, self.checkpoint.shape(name))
-        weights = self._write_weights()
-        records = [self._write_graph(graph, target) for target in self.targets for graph in graphs]
-        tokenizer = self._write_tokenizer()
-        record = language_record(language, embedding, separator, self.options.dtype, self.quantized)
-        if layers is not None:
-            records += [self._write_check_graph(target, layers) for target in self.targets]
-        self.progress.step("running PyTorch on the golden sample")
-        golden = make_golden(
-            self.opened,
-            self.checkpoint,
-            cut.recipe,
-            plan,
-            record,
-            layers,
-            self.weights if self.quantized is not None else None,
-            self.folder,
-            self.progress.fraction,
+            layers = self._check_early(cut)
+            graphs = tuple(self._trace(cut))
+        lowered = tuple(
+            (target, graph.name, lower(graph, make_target(target)))
+            for target in self.targets
+            for graph in graphs
         )
-        give_back()
-        files = [file_record(self.folder, name) for name in (golden.image, golden.tensors)]
-        manifest = Manifest(
-            schema=SCHEMA,
-            vtp=__version__,
-            model=ModelRecord(id=self.source.id, revision=self.source.revision, family=family.name),
-            plan=plan,
-            graphs=tuple(records),
-            weights=weights,
-            language=record,
-            preprocessing=self.opened.preprocessing,
-            prompt=self.opened.prompt,
-            generation=self.generation,
-            files=(tokenizer, *files),
-            golden=golden,
-        )
-        return self._check(manifest)
+        return _Planned(cut, layers, graphs, lowered)
 
-    def _checked_early(self, cut: CutModel) -> int | None:
-        """Refuse what cannot be, before weights are fetched; layers that will be checked."""
+    def _check_early(self, cut: CutModel) -> int | None:
+        """Refuse what cannot be; layers that will be checked."""
         keys = index_keys(self.opened.folder)
         if keys is not None and self.source.hub is not None:
             check_index(self.opened.folder, keys, cut.family, cut.model, *cut.parts)
@@ -253,7 +245,7 @@ class _Export:
             )
         return checked_layers(self.options.check, cut.plan, cut.parameters)
 
-    def _trace(self, maker: GraphMaker, cut: CutModel) -> Iterator[NeutralGraph]:
+    def _trace(self, cut: CutModel) -> Iterator[NeutralGraph]:
         shrinks = self.opened.family.shrinks(self.opened.preprocessing)
         width = cut.language.config.hidden_size
         for graph in (
@@ -261,15 +253,85 @@ class _Export:
             *language_graphs(cut.language, cut.plan),
         ):
             self.progress.step(f"tracing {graph.spec.name}")
-            yield maker.make(graph)
+            yield neutral_graph(graph, self.quantized)
 
-    def _write_weights(self) -> FileRecord:
+    def _fetch(self, cut: CutModel) -> Checkpoint:
+        """The weights, downloaded where they are on the hub; those of this model."""
+        if self.source.hub is not None:
+            self.progress.step("downloading the weights")
+        self.source.fetch_weights()
+        family = self.opened.family
+        checkpoint = Checkpoint(self.opened.folder, family.canonical_name)
+        with self.fake:
+            check_checkpoint(checkpoint, family, cut.model, *cut.parts)
+        return checkpoint
+
+    def _write(self, planned: _Planned, checkpoint: Checkpoint) -> _Written:
+        """Weights, graphs and tokenizer."""
+        family, cut = self.opened.family, planned.cut
+        with self.fake:
+            finder = WeightPlaces(family, cut.model, checkpoint, self.weights, self.quantized)
+            places = {graph.name: finder.of(graph) for graph in planned.graphs}
+        embedding, separator = family.embedding_name(), family.separator_name()
+        for name in (embedding, separator):
+            if name is not None:
+                self.weights.weight(name, checkpoint.shape(name))
+        weights = self._write_weights(checkpoint)
+        records = [
+            self._write_graph(model, name, target, places[name])
+            for target, name, model in planned.lowered
+        ]
+        if planned.layers is not None:
+            records += [self._write_check_graph(target, planned.layers) for target in self.targets]
+        language = language_record(
+            cut.language, embedding, separator, self.options.dtype, self.quantized
+        )
+        return _Written(weights, tuple(records), self._write_tokenizer(), language)
+
+    def _ask_pytorch(
+        self, planned: _Planned, checkpoint: Checkpoint, language: LanguageRecord
+    ) -> Golden:
+        """What PyTorch answers to the golden sample."""
+        self.progress.step("running PyTorch on the golden sample")
+        golden = make_golden(
+            self.opened,
+            checkpoint,
+            planned.cut.recipe,
+            planned.cut.plan,
+            language,
+            planned.layers,
+            self.weights if self.quantized is not None else None,
+            self.folder,
+            self.progress.fraction,
+        )
+        give_back()
+        return golden
+
+    def _manifest(self, plan: Plan, written: _Written, golden: Golden) -> Manifest:
+        files = [file_record(self.folder, name) for name in (golden.image, golden.tensors)]
+        source, family = self.source, self.opened.family
+        return Manifest(
+            schema=SCHEMA,
+            vtp=__version__,
+            model=ModelRecord(id=source.id, revision=source.revision, family=family.name),
+            plan=plan,
+            graphs=written.graphs,
+            weights=written.weights,
+            language=written.language,
+            preprocessing=self.opened.preprocessing,
+            prompt=self.opened.prompt,
+            generation=self.generation,
+            files=(written.tokenizer, *files),
+            golden=golden,
+        )
+
+    def _write_weights(self, checkpoint: Checkpoint) -> FileRecord:
         self.progress.step("writing weights")
         total = self.weights.nbytes()
         check_room(self.folder, total)
         try:
             sha256, size = self.weights.write(
-                self.folder, self.checkpoint, lambda done: self.progress.fraction(done, total)
+                self.folder, checkpoint, lambda done: self.progress.fraction(done, total)
             )
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -277,14 +339,15 @@ class _Export:
             # Somebody else took the room meanwhile.
             raise DiskFull(self.folder, total, shutil.disk_usage(self.folder).free) from error
         path = self.folder / self.weights.file_name
-        check_samples(path, self.weights.stored(), self.checkpoint)
+        check_samples(path, self.weights.stored(), checkpoint)
         return FileRecord(file=path.name, sha256=sha256, bytes=size)
 
-    def _write_graph(self, graph: NeutralGraph, target: str) -> GraphRecord:
-        lowered = lower(graph, make_target(target))
-        self.weights.place_initializers(lowered.model, lowered.weights)
-        ir.save(lowered.model, self.folder / graph_file(graph.name, target))
-        return graph_record(self.folder, graph.name, target, lowered.model)
+    def _write_graph(
+        self, model: ir.Model, name: str, target: str, places: Mapping[str, str]
+    ) -> GraphRecord:
+        self.weights.place_initializers(model, places)
+        ir.save(model, self.folder / graph_file(name, target))
+        return graph_record(self.folder, name, target, model)
 
     def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
         source = graph_file(language_graph(0), target)

@@ -6,6 +6,9 @@ each pair of ``DequantizeLinear`` and ``MatMul`` to its matrix product of 4 or 8
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from ...runtime.bundle.manifest import WeightsRecord
@@ -65,17 +68,27 @@ def _plain(gemm: ir.Node) -> bool:
     return factors[0] == 1 and (factors[1] == 1 or not bias) and turns == [0, 1]
 
 
+@dataclass(frozen=True)
+class BlockParts:
+    """A matrix that is stored in few bits."""
+
+    shape: tuple[int, int]
+    """``(in, out)``."""
+    parts: Mapping[str, str]
+    """Of ``PARTS``, the initializer that stands for each."""
+
+
 def dequantize_matrices(
     model: ir.Model, names: list[str], how: WeightsRecord
-) -> dict[str, dict[str, str]]:
+) -> dict[str, BlockParts]:
     """Put a ``DequantizeLinear`` in place of each of the given initializers ``(in, out)``.
 
     Returns:
-        For each of them, the initializers that it reads, by ``PARTS``; they have no value yet.
+        Of each of them the initializers that stand for it, which have no value yet.
     """
     number = {4: "INT4", 8: "INT8"}[how.bits]
     kind = ir.DataType[number if how.symmetric else f"U{number}"]
-    read: dict[str, dict[str, str]] = {}
+    read: dict[str, BlockParts] = {}
     for name in names:
         weight = model.graph.initializers[name]
         assert weight.shape is not None
@@ -98,5 +111,5 @@ def dequantize_matrices(
         ir.convenience.replace_all_uses_with(weight, node.outputs[0])
         del model.graph.initializers[name]
         node.outputs[0].name = f"{name}.dequantized"
-        read[name] = {part: f"{name}.{part}" for part, _, _ in parts}
+        read[name] = BlockParts((inputs, outputs), {part: f"{name}.{part}" for part, _, _ in parts})
     return read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import onnx_ir as ir
@@ -41,8 +40,8 @@ class Target(Protocol):
         ...
 
 
-def lower(graph: NeutralGraph, target: Target) -> NeutralGraph:
-    """The graph in a target's operators, and the weights that it still reads.
+def lower(graph: NeutralGraph, target: Target) -> ir.Model:
+    """The graph in a target's operators.
 
     Raises:
         GraphNotLowered: an operator is left that no engine knows, or the graph is not what the
@@ -64,8 +63,7 @@ def lower(graph: NeutralGraph, target: Target) -> NeutralGraph:
         model.opset_imports[DOMAIN] = 1
         body = function_body(model.opset_imports[""])
         model.functions[body.identifier()] = body
-    read = {key: name for key, name in graph.weights.items() if key in model.graph.initializers}
-    return replace(graph, model=model, weights=read)
+    return model
 
 
 def fuse(model: ir.Model, graph: NeutralGraph) -> None:

@@ -190,12 +190,14 @@ class WeightFile:
 
         Args:
             model: the graph.
-            names: initializer name -> name in the file.
+            names: initializer name -> name in the file; those that it does not have are passed by.
         """
         start = len(self.header())
         places = self.layout()
         for key, name in names.items():
-            value = model.graph.initializers[key]
+            value = model.graph.initializers.get(key)
+            if value is None:
+                continue
             item, offset = places[name]
             value.const_value = ir.ExternalTensor(
                 location=self.file_name,

@@ -46,11 +46,11 @@ def value(name: str, shape: tuple[str | int, ...], dtype: Any = ir.DataType.FLOA
 
 def neutral(inputs: list[ir.Value], node: ir.Node) -> NeutralGraph:
     graph = ir.Graph(inputs, node.outputs, nodes=[node], opset_imports={"": 20}, name="test")
-    return NeutralGraph(name="test", model=ir.Model(graph, ir_version=10), weights={})
+    return NeutralGraph(name="test", model=ir.Model(graph, ir_version=10))
 
 
 def run(graph: NeutralGraph, target: str, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    lowered = lower(graph, make_target(target)).model
+    lowered = lower(graph, make_target(target))
     session = onnxruntime.InferenceSession(ir.to_proto(lowered).SerializeToString())
     wanted = {each.name for each in session.get_inputs()}
     outputs: list[np.ndarray] = session.run(None, {k: v for k, v in feeds.items() if k in wanted})

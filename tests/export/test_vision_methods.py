@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import vtp
-import vtp.export.graphs
+import vtp.export.graphs.neutral
 from vtp.errors import ParameterInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
 from vtp.export.methods import METHODS, method_class
@@ -54,7 +54,7 @@ KEEPS = [(1, 1), (0.25, 1), (0.25, 2), (1.0, 1)]
 def quick_export() -> Iterator[None]:
     """Language graphs of one decoder are traced once: methods differ in the vision graph alone."""
     traced: dict[Any, Any] = {}
-    trace = vtp.export.graphs.maker.trace
+    trace = vtp.export.graphs.neutral.trace
 
     def once(graph: Any) -> Any:
         if not graph.spec.name.startswith("language"):
@@ -66,7 +66,7 @@ def quick_export() -> Iterator[None]:
         return traced[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vtp.export.graphs.maker, "trace", once)
+        patch.setattr(vtp.export.graphs.neutral, "trace", once)
         yield
 
 

@@ -12,7 +12,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vtp.export.families import make_family
-from vtp.export.graphs.maker import GraphMaker
+from vtp.export.graphs.neutral import neutral_graph
+from vtp.export.graphs.weight_places import WeightPlaces
 from vtp.export.modules.graphs import language_graphs, vision_graphs
 from vtp.export.ops.attention import use_traced_attention
 from vtp.export.plan.recipe import make_recipe
@@ -36,22 +37,24 @@ def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
         _write_holes(folder / "model.safetensors", model)
         checkpoint = Checkpoint(folder, family.canonical_name)
         weights = WeightFile("float16")
-        maker = GraphMaker(family, model, checkpoint, weights)
         recipe = make_recipe(None, {}).for_tower(vision.has_cls)
         plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
         width = language.config.hidden_size
         graphs = [
-            maker.make(graph)
+            neutral_graph(graph)
             for graph in (
                 *vision_graphs(vision, family.video(model), recipe.vision, width, shrinks=False),
                 *language_graphs(language, plan),
             )
         ]
+        finder = WeightPlaces(family, model, checkpoint, weights)
+        places = [finder.of(graph) for graph in graphs]
     paths = []
-    for graph in (lower(graph, make_target(target)) for graph in graphs):
-        weights.place_initializers(graph.model, graph.weights)
+    for graph, found in zip(graphs, places, strict=True):
+        lowered = lower(graph, make_target(target))
+        weights.place_initializers(lowered, found)
         paths.append(folder / f"{graph.name}.onnx")
-        ir.save(graph.model, paths[-1])
+        ir.save(lowered, paths[-1])
     with (folder / weights.file_name).open("wb") as file:
         file.write(weights.header())
         file.truncate(weights.nbytes())
