@@ -178,15 +178,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.llamacpp", description=__doc__)
     parser.add_argument("int4", type=Path, help="bundle with --weights int4")
     parser.add_argument("float32", type=Path, help="bundle of the same model in float32")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of all sides")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds counted")
-    parser.add_argument("--steps", type=int, default=16, help="tokens decoded in each")
-    parser.add_argument("--work", type=Path, default=Path("out") / "bench", help="for the GGUF")
-    parser.add_argument("--alone", action="store_true", help="without llama.cpp")
     parser.add_argument(
-        "--processor-time", action="store_true", help="not of the clock: on a busy machine"
+        "--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of all sides"
     )
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds that are counted")
+    parser.add_argument("--steps", type=int, default=16, help="tokens decoded per round")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out") / "bench", help="folder for the GGUF file"
+    )
+    parser.add_argument("--alone", action="store_true", help="measure without llama.cpp")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="measure processor time instead of wall time, for a busy machine",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write all figures to this JSON file"
+    )
     given = parser.parse_args(arguments)
     if given.processor_time and given.threads != 1:
         parser.error("--processor-time needs --threads 1: waiting threads would count")
@@ -229,8 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"{name}: {size / 1e9:.3f} GB of weights a token, floor {floor:.1f} ms at "
             f"{machine.bandwidth / 1e9:.0f} GB/s, reached {reached:.1f} ms ({floor / reached:.0%})"
         )
-    if given.json:
-        given.json.write_text(json.dumps({"rounds": rounds, "bytes": sizes}, indent=1) + "\n")
+    if given.out:
+        given.out.write_text(json.dumps({"rounds": rounds, "bytes": sizes}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.methods", description=__doc__)
     parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--model", choices=["tiny", "real"], default="tiny")
-    parser.add_argument("--average", type=float, default=0.5, help="share that a layer reads")
+    parser.add_argument(
+        "--average", type=float, default=0.5, help="share of the image tokens that a layer reads"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=16, help="tokens decoded")
     parser.add_argument("--repeat", type=int, default=5)

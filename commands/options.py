@@ -12,7 +12,7 @@ from ..runtime.bundle.keep import Keep, Keeps, parse_keep, parse_keeps
 
 
 class KeepsType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """A ratio such as 0.1, or a count such as 58; several with commas between."""
+    """A ratio such as 0.1, or a count such as 58; a comma separates those of several drops."""
 
     name = "keep"
 
@@ -37,22 +37,75 @@ bundle_argument = click.argument(
     "bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=True)
 )
 
+KEEP_HELP = (
+    "a ratio above 0 and up to 1.0, or a count (1 is one token). A plan that drops tokens at "
+    "several places takes one keep for each, separated by commas"
+)
 
-def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--keep`` and ``--average``."""
-    function = click.option(
-        "--average",
-        type=KeepType(),
-        metavar="A",
-        help="Instead of --keep: image tokens that a language layer reads in the mean.",
-    )(function)
+
+def only_one(ctx: click.Context, param: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """The one value of an option that a command takes once; click alone would take the last.
+
+    Raises:
+        UsageError: the option was repeated.
+    """
+    if len(values) > 1:
+        raise click.UsageError(
+            f"{param.opts[0]} was given {len(values)} times, but {ctx.command_path} takes it once",
+            ctx,
+        )
+    return values[0] if values else None
+
+
+def keep_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--keep`` of a command that takes one; ``what`` says what for."""
     return click.option(
         "--keep",
+        multiple=True,
+        callback=only_one,
         type=KeepsType(),
         metavar="K",
-        help="Image tokens to keep: a ratio above 0 and up to 1.0, or a count (1 is one token); "
-        "one for each place where the plan drops, with commas between.",
+        help=what,
+    )
+
+
+def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--keep`` and ``--average`` of a command that takes one of them."""
+    function = click.option(
+        "--average",
+        multiple=True,
+        callback=only_one,
+        type=KeepType(),
+        metavar="A",
+        help="Image tokens that a language layer reads on average, as a ratio or a count; replaces "
+        "--keep.",
     )(function)
+    return keep_option(f"Image tokens to keep: {KEEP_HELP}.")(function)
+
+
+def keeps_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--keep`` and ``--average`` of a command that tries several of them."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        function = click.option(
+            "--average",
+            "averages",
+            multiple=True,
+            type=KeepType(),
+            metavar="A",
+            help="Average over the language layers to try; repeat the option to try several.",
+        )(function)
+        return click.option(
+            "--keep",
+            "keeps",
+            multiple=True,
+            type=KeepsType(),
+            metavar="K",
+            help=f"Keep to try: {KEEP_HELP}. Repeat the option to try several keeps.  "
+            f"[default: {default}]",
+        )(function)
+
+    return add
 
 
 format_option = click.option(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from ..runtime.bundle.keep import Keep, Keeps
 from .options import (
     bundle_argument,
     engine_options,
     format_option,
     guide_option,
+    keeps_options,
     media_options,
     variant_option,
 )
@@ -21,12 +23,8 @@ from .tables import show
 
 @click.command()
 @bundle_argument
-@click.option(
-    "--keep",
-    "keeps",
-    metavar="K,...",
-    help="Keeps to measure, with commas between; for a plan that drops at several places the mean "
-    "over the layers, or one for each place (0.5/0.25/0.125).  [default: 1.0,0.5,0.25,0.1,0.05]",
+@keeps_options(
+    "1.0, 0.5, 0.25, 0.1 and 0.05; averages of them where a plan drops at several places"
 )
 @media_options("  [default: the bundle's sample]")
 @click.option("--prompt", metavar="T", help="The question.  [default: the bundle's sample]")
@@ -92,7 +90,8 @@ from .tables import show
 @format_option
 def profile(
     bundle: Path,
-    keeps: str | None,
+    keeps: tuple[Keeps, ...],
+    averages: tuple[Keep, ...],
     images: tuple[Path, ...],
     videos: tuple[Path, ...],
     prompt: str | None,
@@ -119,7 +118,7 @@ def profile(
     \b
     Example:
       vtp profile out/tiny
-      vtp profile out/tiny --keep 1.0,0.1 --new-tokens 64 --repeat 20 --html profile.html
+      vtp profile out/tiny --keep 0.25 --keep 0.1 --repeat 20 --html profile.html
       vtp profile out/tiny --format json --trace trace.json > profile.json
     """
     from ..runtime import Video, load
@@ -138,7 +137,8 @@ def profile(
     pipeline = load(bundle, engine, threads=threads, variant=variant, guide=guide)
     workload = make_workload(
         pipeline,
-        keeps=None if keeps is None else keeps.split(","),
+        keeps=keeps if keeps or averages else None,
+        averages=averages,
         images=[*images, *(Video(path) for path in videos)],
         prompt=prompt,
         prompt_tokens=prompt_tokens,

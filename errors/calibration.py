@@ -41,8 +41,8 @@ class JournalInvalid(CalibrationError, ValueError):
 
     def __init__(self, path: Path, line: int) -> None:
         super().__init__(
-            f"journal {str(path)!r} is damaged at line {line}: delete it to start anew, or give "
-            "another --out"
+            f"journal {str(path)!r} is damaged at line {line}: delete it to start again, or choose "
+            "another folder for it (--out; --journal of vtp calibrate quantize)"
         )
 
 
@@ -51,8 +51,8 @@ class JournalBusy(CalibrationError, RuntimeError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"journal {str(path)!r} is in use by another calibration: wait for it, or give "
-            "another --out"
+            f"journal {str(path)!r} is in use by another calibration: wait until it has ended, or "
+            "choose another folder (--out; --journal of vtp calibrate quantize)"
         )
 
 

@@ -33,9 +33,10 @@ class KeepCountMismatch(VtpError, ValueError):
         )
         super().__init__(
             f"{len(given)} keep(s) were given ({listed(given)}), but tokens are dropped at "
-            f"{len(layers)} place(s) ({places}): give one keep for each with commas between, in "
-            f"that order, each of all {total} tokens of an image; or 1.0 to drop none, or an "
-            "average (--average) over the layers"
+            f"{len(layers)} place(s) ({places}): give one keep for each place in this order, "
+            f"separated by commas, each relative to all {total} tokens of an image; or 1.0 to drop "
+            "none; or an average over the layers (--average). To try several keeps, repeat --keep "
+            "(vtp profile, vtp calibrate keep)"
         )
 
 

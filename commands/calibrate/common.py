@@ -36,30 +36,34 @@ def confidence_option(
     )
 
 
+def question_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--data`` and ``--max-new-tokens``."""
+    function = click.option(
+        "--max-new-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Maximum length of an answer, in tokens.",
+    )(function)
+    return click.option(
+        "--data",
+        "data_file",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Questions, one JSON object per line: image, prompt and, where it is known, answer.",
+    )(function)
+
+
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--data``, ``--out`` and ``--max-new-tokens``."""
-    for option in (
-        click.option(
-            "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."
-        ),
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="Folder for what is found, and for the journal that an interrupted calibration "
-            "goes on from.  [default: NAME-calibration beside the data file]",
-        ),
-        click.option(
-            "--data",
-            "data_file",
-            required=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Questions, one JSON object a line: image, prompt, and answer where it is known.",
-        ),
-    ):
-        function = option(function)
-    return function
+    function = click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Folder for the results and for the journal, from which an interrupted calibration "
+        "resumes.  [default: NAME-calibration next to the data file]",
+    )(function)
+    return question_options(function)
 
 
 @contextmanager

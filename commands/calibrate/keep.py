@@ -10,11 +10,10 @@ import click
 
 from ...runtime.bundle.keep import Keep, Keeps, show_keeps
 from ..options import (
-    KeepsType,
-    KeepType,
     engine_options,
     format_option,
     guide_option,
+    keeps_options,
     variant_option,
 )
 from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
@@ -40,23 +39,7 @@ PICTURE = "keep.svg"
     metavar="P",
     help="Most percentage points of accuracy (or of agreement) that may be lost.",
 )
-@click.option(
-    "--keep",
-    "keeps",
-    multiple=True,
-    type=KeepsType(),
-    metavar="K",
-    help="Keep to try, as for vtp run; again for more.  [default: ten from 0.75 down to 0.03, or "
-    "averages of them where a plan drops at several places]",
-)
-@click.option(
-    "--average",
-    "averages",
-    multiple=True,
-    type=KeepType(),
-    metavar="A",
-    help="Average over the language layers to try; again for more.",
-)
+@keeps_options("ten from 0.75 to 0.03; averages of them where a plan drops at several places")
 @guide_option
 @click.option(
     "--write/--dry-run",

@@ -149,7 +149,7 @@ class Engine(ABC):
         if products is not None and products.form not in cls.forms:
             return (
                 f"it has no {products.form}, the type of this bundle's matrix products: run it on "
-                f"TensorRT, or calibrate with --weights {' or '.join(cls.forms)}"
+                f"TensorRT, or calibrate with --precision {' or '.join(cls.forms)}"
             )
         carried = manifest.targets()
         if set(cls.targets) & set(carried):

@@ -59,8 +59,10 @@ def test_other_forms_hold_every_statistic(vtp: Any, tiny_bundle: Path, form: str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--keep", "0.5,2.0"), "keep 2.0"),
-        (("--keep", "0.5/0.25"), "0.25"),
+        (("--keep", "2.0"), "keep 2.0"),
+        (("--keep", "0.5,0.25"), "repeat --keep"),
+        (("--keep", "0.5/0.25"), "'0.5/0.25'"),
+        (("--average", "2.0"), "keep 2.0"),
         (("--keep", "all"), "'all'"),
         (("--prompt-tokens", "3"), "at least"),
         (("--new-tokens", "100000"), "tokens are needed"),
