@@ -163,7 +163,7 @@ def goals(rounds: list[dict[str, float]]) -> str:
         ("decode, int4 / llama.cpp, keep 1", "decode int4 1", "decode llama.cpp 1", ""),
         ("prefill, int4 / float32, keep 1", "prefill int4 1", "prefill float32 1", ""),
     ]
-    lines = ["| ratio (median of the rounds) | value (least to most) | goal |", "|---|---|---|"]
+    lines = ["| ratio (median of the rounds) | value (lowest to highest) | goal |", "|---|---|---|"]
     for name, over, under, goal in wanted:
         if under not in rounds[0]:
             continue

@@ -84,7 +84,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
         "| method | image tokens by stage | mean | prefill, GFLOP | guide, ms | vision, ms "
-        "| prefill, ms | first token after, ms (least) | decode, ms per token | peak memory, GB "
+        "| prefill, ms | first token after, ms (lowest) | decode, ms per token | peak memory, GB "
         "| KV cache, MB (predicted) |",
         "|---" * 11 + "|",
     ]
