@@ -102,8 +102,8 @@ def _times(results: dict[str, Any]) -> str:
     counts += [str(results["answered"][f"ours answer {keep:g}"]) for keep in KEEPS]
     lines.append(_line(["tokens of that answer", *counts]))
     note = (
-        "Each cell is the median (lowest to highest), and the speedup over Hugging Face, which does "
-        f"not prune. The decode column of Hugging Face uses {results['hf_cache']}; "
+        "Each cell is the median (lowest to highest), and the speedup over Hugging Face, which "
+        f"does not prune. The decode column of Hugging Face uses {results['hf_cache']}; "
         f"DynamicCache took {times['hf decode dynamic']['median']:.3g} ms, "
         f"StaticCache {times['hf decode static']['median']:.3g} ms. "
         "Whole answers come from `generate` on both sides."

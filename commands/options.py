@@ -114,28 +114,29 @@ format_option = click.option(
     type=click.Choice(["table", "json", "csv", "md"]),
     default="table",
     show_default=True,
-    help="Form of the output.",
+    help="Format of the output.",
 )
 
 
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--engine`` and ``--threads``."""
     function = click.option(
-        "--threads", type=click.IntRange(min=1), help="CPU threads; all cores if not given."
+        "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]"
     )(function)
     return click.option(
         "--engine",
         default="auto",
         show_default=True,
         metavar="E",
-        help="What runs the graphs; 'vtp list engines' shows them.",
+        help="Engine that runs the graphs; 'vtp list engines' shows all. "
+        "'auto' takes the first that can run the bundle here.",
     )(function)
 
 
 variant_option = click.option(
     "--variant",
     metavar="NAME",
-    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
+    help="Variant of 'vtp build' to use, if several fit.  [default: the newest]",
 )
 
 guide_option = click.option(
@@ -147,7 +148,7 @@ guide_option = click.option(
 
 
 def media_options(without: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--image`` and ``--video``, both as often as wanted; ``without`` says what else is taken."""
+    """``--image`` and ``--video``, repeatable; ``without`` says what is used without them."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         several: dict[str, Any] = {
@@ -158,13 +159,13 @@ def media_options(without: str = "") -> Callable[[Callable[..., Any]], Callable[
         function = click.option(
             "--video",
             "videos",
-            help="Video to ask about, behind the images; again for several.",
+            help="Video to ask about; videos come after the images. Repeat the option for several.",
             **several,
         )(function)
         return click.option(
             "--image",
             "images",
-            help=f"Image to ask about; again for several.{without}",
+            help=f"Image to ask about. Repeat the option for several.{without}",
             **several,
         )(function)
 

@@ -32,7 +32,7 @@ from .tables import show
     "--prompt-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Instead: a question of N text tokens, the chat template's included.",
+    help="Use a question of N text tokens, including the chat template; replaces --prompt.",
 )
 @click.option(
     "--new-tokens",
@@ -40,7 +40,7 @@ from .tables import show
     default=32,
     show_default=True,
     metavar="N",
-    help="Tokens of every answer; end tokens do not end it.",
+    help="Length of every answer; end tokens do not end it.",
 )
 @click.option(
     "--repeat",
@@ -48,7 +48,7 @@ from .tables import show
     default=10,
     show_default=True,
     metavar="R",
-    help="Rounds, each with every keep once; with fewer than 3 there are no intervals.",
+    help="Rounds; each asks every keep once. Fewer than 3 rounds give no confidence intervals.",
 )
 @click.option(
     "--warmup",
@@ -56,34 +56,35 @@ from .tables import show
     default=2,
     show_default=True,
     metavar="N",
-    help="Requests of every keep before them.",
+    help="Warm-up rounds.",
 )
 @guide_option
 @click.option(
     "--operators/--no-operators",
     default=True,
     show_default=True,
-    help="Load the bundle once more, with the engine's own profiler on, after the timed rounds.",
+    help="After the timed rounds, load the bundle again with the profiler of the engine.",
 )
 @click.option(
     "--accuracy",
     type=click.Path(path_type=Path),
     metavar="F.json",
-    help='Accuracy by keep to show beside: {"1.0": 0.98, ...}, or the output of samples.evaluate.',
+    help='File with the accuracy at each keep, to show it too: {"1.0": 0.98, ...}, or the output '
+    "of vtp.samples.evaluate.",
 )
 @click.option(
     "--trace",
     "trace_file",
     type=click.Path(path_type=Path),
     metavar="F.json",
-    help="Write every request in Chrome's trace event format, for ui.perfetto.dev.",
+    help="Write all requests in Chrome's trace event format, for ui.perfetto.dev.",
 )
 @click.option(
     "--html",
     "html_file",
     type=click.Path(path_type=Path),
     metavar="F.html",
-    help="Write one page with figures that needs no network.",
+    help="Write one page with figures; it needs no network.",
 )
 @engine_options
 @variant_option
@@ -109,11 +110,11 @@ def profile(
     variant: str | None,
     form: str,
 ) -> None:
-    """Measure where the time of the bundle in DIR goes on this device, and what pruning gains.
+    """Measure where the time of the bundle in DIR goes on this device, and what pruning saves.
 
-    Every keep answers once in each round, so that a drifting machine hits all alike. Beside what
-    was reached stands the ceiling: what pruning could give here if dropped tokens were free.
-    docs/profiling.md says how everything is measured.
+    Each round asks every keep once, so that a drifting machine affects all of them equally. The
+    result is compared with the ceiling: what pruning could save here if dropped tokens were free.
+    docs/profiling.md explains how everything is measured.
 
     \b
     Example:

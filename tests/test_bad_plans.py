@@ -52,7 +52,7 @@ def test_a_layer_outside_the_decoder(
         (("--stage", "1:1.5:attention"), "out of range"),
         (("--stage", "1:0.5:love"), "known: attention, next-attention"),
         (("--method", "schedule"), "at least one --stage"),
-        (("--method", "none", "--stage", "1:0.5:vision"), "do not combine"),
+        (("--method", "none", "--stage", "1:0.5:vision"), "cannot be combined"),
         (("--method", "fastv:99"), "it has no presets"),
         (("--method", "sparsevlm:99"), "sparsevlm:v2-64"),
         (("--method", "fastv+pyramiddrop"), "two of them drop in the decoder"),
@@ -95,7 +95,7 @@ def test_a_parameter_that_two_methods_have(random_llava: Path, tmp_path: Path) -
 
 def test_a_vision_score_that_no_graph_emits(export: Callable[..., str]) -> None:
     message = export("--method", "schedule", "--stage", "1:0.5:vision")
-    assert "no method of the vision side" in message
+    assert "no method on the vision side" in message
 
 
 def test_set_needs_a_value(vtp: Any, random_llava: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_threshold_without_a_guide(vtp: Any, staged: Path, scene: Path) -> Non
     outcome = vtp(*arguments, "--exit-threshold", "0.9")
     assert outcome.status == 2
     assert "--guide" in outcome.err
-    assert "is no guide" in vtp(*arguments, "--guide", staged).error()
+    assert "is not a guide" in vtp(*arguments, "--guide", staged).error()
 
 
 def test_a_graph_of_the_chain_that_is_missing(

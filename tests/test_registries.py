@@ -127,7 +127,9 @@ def test_every_method_has_a_row_with_its_paper(root: Path, name: str) -> None:
     _, found, after = page(root, "methods.md").partition("## All methods\n")
     assert found
     (row,) = (
-        line for line in after.partition("\n## ")[0].splitlines() if line.startswith(f"| `{name}` |")
+        line
+        for line in after.partition("\n## ")[0].splitlines()
+        if line.startswith(f"| `{name}` |")
     )
     paper = method_class(name).paper
     assert paper is None or paper in row

@@ -101,7 +101,7 @@ def test_list_works(device: Environment) -> None:
 def test_doctor_works(device: Environment) -> None:
     told = json.loads(device.run("vtp", "doctor", "--format", "json", check=True).stdout)
     packages = {row["package"]: row for row in told["packages"]}
-    assert packages["torch"]["to get it"] == "pip install 'vtp-toolkit[export]'"
+    assert packages["torch"]["install"] == "pip install 'vtp-toolkit[export]'"
     assert {row["preset"] for row in told["models"]} >= {"llava15", "qwen2.5-vl-7b"}
 
 

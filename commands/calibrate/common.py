@@ -22,8 +22,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def confidence_option(
-    what: str = "Chance that the choice holds on other questions of the same kind; 0 takes what "
-    "was measured on these as it is.",
+    what: str = "Probability that the choice also holds for other questions of the same kind; 0 "
+    "uses the values measured on this data.",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--confidence``; ``what`` says what it is the chance of."""
     return click.option(
@@ -74,17 +74,18 @@ def opened(data_file: Path, out: Path | None) -> Iterator[tuple[QuestionFile, Pa
 
     data = read_questions(data_file)
     if data.ignored:
-        print(f"Note: not read of {data_file}: {', '.join(data.ignored)}", file=sys.stderr)
+        print(f"Note: ignored in {data_file}: {', '.join(data.ignored)}", file=sys.stderr)
     folder = out or data_file.with_name(f"{data_file.stem}-calibration")
     with Journal(folder / JOURNAL) as journal:
         before = len(journal)
         if before:
-            print(f"[{journal.path} holds {before} answers]", file=sys.stderr)
+            print(f"[{journal.path} has {before} answers]", file=sys.stderr)
         try:
             yield data, folder, journal
         except (KeyboardInterrupt, SystemExit):
             print(
-                f"\n[{len(journal)} answers are kept in {journal.path}; the same command goes on]",
+                f"\n[{len(journal)} answers are stored in {journal.path}; run the command again to "
+                "resume]",
                 file=sys.stderr,
             )
             raise

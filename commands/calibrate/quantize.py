@@ -156,7 +156,7 @@ def quantize(
     print(
         f"[{target}: {precision} at keep {show_keeps(options.keep)}, "
         f"{source.manifest.weights.bytes / 1e6:.1f} -> {seen.weights.bytes / 1e6:.1f} MB of "
-        f"weights; loses {100 * done.chosen.measured.drop:.2f} points here]",
+        f"weights; loses {100 * done.chosen.measured.drop:.2f} points on this data]",
         file=sys.stderr,
     )
 
@@ -172,12 +172,12 @@ def _renamed(old: str, of_old: _T | None, new: str, of_new: _T | None) -> _T | N
 
 
 def _rows(done: Quantized, form: str, confidence: float) -> list[dict[str, Any]]:
-    rows: list[tuple[str, Measured, tuple[str, ...]]] = [("as it was", done.before, ())]
+    rows: list[tuple[str, Measured, tuple[str, ...]]] = [("original", done.before, ())]
     rows += [(form, trial.measured, trial.left) for trial in done.trials]
     return [
         {
             "bundle": name,
-            "parts left": len(left),
+            "parts not quantized": len(left),
             "accuracy %": percent(seen.accuracy, 1),
             "agreement %": percent(seen.agreement, 1),
             "token agreement %": percent(seen.token_agreement, 1),

@@ -19,7 +19,7 @@ class FastV(DecoderMethod):
     """
 
     name: ClassVar[str] = "fastv"
-    summary: ClassVar[str] = "attention of the last token after the first layers of the decoder"
+    summary: ClassVar[str] = "attention of the last token, after the first layers of the decoder"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2403.06764"
 
     layer: int = 2

@@ -54,7 +54,9 @@ def quantized_weights(
     """
     if weights is None:
         if not symmetric:
-            raise OptionInvalid("symmetric", symmetric, "it with weights int4 or int8 only")
+            raise OptionInvalid(
+                "symmetric", symmetric, "it only together with weights int4 or int8"
+            )
         return None
     if weights not in WEIGHTS:
         raise OptionInvalid("weights", weights, f"one of {list(WEIGHTS)}")
@@ -62,7 +64,5 @@ def quantized_weights(
         raise OptionInvalid("block", block, f"one of {list(BLOCKS)}")
     for name in targets:
         if not symmetric and not make_target(name).zero_points:
-            raise TargetLacksType(
-                name, "zero points", "give --symmetric, or --target ort and no other"
-            )
+            raise TargetLacksType(name, "zero points", "give --symmetric, or only --target ort")
     return WeightsRecord(bits=WEIGHTS[weights], block=block, symmetric=symmetric)

@@ -84,7 +84,9 @@ class DegravitatedRaters(RatersAttention):
     """
 
     name: ClassVar[str] = "raters-degravitated"
-    summary: ClassVar[str] = "as raters, freed of the pull of rotary positions, over the best heads"
+    summary: ClassVar[str] = (
+        "like raters, without the bias of rotary positions, over the best heads"
+    )
     inputs: ClassVar[tuple[str, ...]] = (*RatersAttention.inputs, "position_ids")
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:

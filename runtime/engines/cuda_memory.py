@@ -104,7 +104,7 @@ class Cuda(Device):
         if status != self._runtime.cudaError_t.cudaSuccess:
             raise RunFailed(
                 self._engine,
-                f"no {size / 1e6:.0f} MB of device memory are left ({status.name}): lower keep, "
+                f"no {size / 1e6:.0f} MB of device memory are free ({status.name}): lower keep, "
                 "--max-tokens or the number of images, or close other programs",
             )
         return int(address)

@@ -69,7 +69,7 @@ def test_a_wrong_line_is_named(data_of: Callable[..., Path], line: bytes, proble
     message = str(raised.value)
     assert f"{path}, line 3: " in message
     assert problem in message
-    assert "(1 more line(s) are wrong too)" in message
+    assert "(1 more line(s) have errors)" in message
     assert len(message) < 700
 
 
