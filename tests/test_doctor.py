@@ -96,7 +96,7 @@ def test_doctor_tells_all_engines_packages_and_models(vtp: Any) -> None:
 @pytest.mark.parametrize("form", ["table", "md", "csv"])
 def test_doctor_for_people(vtp: Any, form: str) -> None:
     shown = vtp("doctor", "--memory", "16.2", "--format", form).out
-    assert "what fits in 16.2 GB" in shown
+    assert "what fits into 16.2 GB" in shown
     assert "GB: up to keep" in shown
     assert "GB: fits" in shown
     assert "GB: no" in shown
