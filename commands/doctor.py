@@ -33,7 +33,7 @@ _KEEPS = (1.0, 0.1)
 )
 @format_option
 def doctor(out: Path, memory: float | None, form: str) -> None:
-    """Show what this machine has, what is missing and how to install it, and which models fit.
+    """Show what this machine has, how to install what is missing, and which models fit.
 
     \b
     Example:

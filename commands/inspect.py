@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @bundle_argument
 @format_option
 def inspect(bundle: Path, form: str) -> None:
-    """Show the contents of the bundle in DIR, whether its files are intact, and what can run it.
+    """Show what the bundle in DIR contains, whether it is intact, and what can run it.
 
     \b
     Example:

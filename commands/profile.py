@@ -110,7 +110,7 @@ def profile(
     variant: str | None,
     form: str,
 ) -> None:
-    """Measure where the time of the bundle in DIR goes on this device, and what pruning saves.
+    """Measure where the time of the bundle in DIR goes, and how much pruning saves.
 
     Each round asks every keep once, so that a drifting machine affects all of them equally. The
     result is compared with the ceiling: what pruning could save here if dropped tokens were free.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @engine_options
 @format_option
 def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
-    """Replay the golden sample of the bundle in DIR and compare it with the values from PyTorch.
+    """Replay the golden sample of the bundle in DIR and compare it with PyTorch.
 
     All targets or variants that the engine supports run; the first graph that deviates is named.
     Without --engine, every engine of this machine is used in turn. If a bundle was checked only in

@@ -64,7 +64,7 @@ def test_a_layer_outside_the_decoder(
         (("--set", "colour=red"), "fastervlm.score"),
         (("--method", "none", "--set", "layer=1"), "it has no parameters"),
         (("--method", "fastv", "--set", "layer=two"), "a value of type int"),
-        (("--method", "pyramiddrop", "--set", "layers=1,x"), "ints with commas between"),
+        (("--method", "pyramiddrop", "--set", "layers=1,x"), "ints separated by commas"),
         (("--method", "pyramiddrop", "--set", "layers=1"), "one ratio for each"),
         (("--method", "sparsevlm", "--set", "version=v3"), "v1 or v2"),
         (("--method", "sparsevlm", "--set", "recycle=2"), "a share in (0, 1]"),

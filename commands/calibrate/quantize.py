@@ -110,10 +110,10 @@ def quantize(
     old_precision: str | None,
     form: str,
 ) -> None:
-    """Quantize the matrix products of the bundle in DIR, using the activations of the pruned model.
+    """Quantize the bundle in DIR, using the activations of the pruned model.
 
-    The questions in --data are asked twice: first to record activations, then to measure the loss.
-    Norms, softmax, scores, the head and the residual additions are not rounded.
+    The matrix products are quantized. Questions in --data are asked first to record activations,
+    then to measure the loss. Norms, softmax, scores, the head and the residual additions are not rounded.
 
     \b
     Example:
