@@ -14,9 +14,9 @@ class ImageCountMismatch(PromptError, ValueError):
 
     def __init__(self, places: int, images: int, marker: str) -> None:
         super().__init__(
-            f"the prompt has {places} place(s) for images or videos ({marker}), but {images} were "
-            "given: give one of the right kind for each place, in order, or remove the places "
-            "(images and videos then go before the text)"
+            f"the prompt has {places} place(s) for images or videos ({marker}), but {images} "
+            "image(s) or video(s) were given: give one of the right kind for each place, in "
+            "order, or remove the places (images and videos then go before the text)"
         )
 
 

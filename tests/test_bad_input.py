@@ -417,17 +417,26 @@ def test_wrong_usage_exits_with_2(
 
 def test_a_prompt_without_its_image(ask: Callable[..., str]) -> None:
     message = ask(prompt="<image> what?", image=None)
-    assert "1 place(s) for images or videos ({image}) and 0 of them were given" in message
+    assert (
+        "1 place(s) for images or videos ({image}), but 0 image(s) or video(s) were given"
+        in message
+    )
 
 
 def test_a_prompt_with_too_many_images(ask: Callable[..., str], scene: Path) -> None:
     message = ask("--image", scene, prompt="<image> what?")
-    assert "1 place(s) for images or videos ({image}) and 2 of them were given" in message
+    assert (
+        "1 place(s) for images or videos ({image}), but 2 image(s) or video(s) were given"
+        in message
+    )
 
 
 def test_a_prompt_with_too_many_markers(ask: Callable[..., str]) -> None:
     message = ask(prompt="<image> and <image>?")
-    assert "2 place(s) for images or videos ({image}) and 1 of them were given" in message
+    assert (
+        "2 place(s) for images or videos ({image}), but 1 image(s) or video(s) were given"
+        in message
+    )
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "<image>"])

@@ -113,7 +113,8 @@ def quantize(
     """Quantize the bundle in DIR, using the activations of the pruned model.
 
     The matrix products are quantized. Questions in --data are asked first to record activations,
-    then to measure the loss. Norms, softmax, scores, the head and the residual additions are not rounded.
+    then to measure the loss. Norms, softmax, scores, the head and residual additions stay as they
+    are.
 
     \b
     Example:
