@@ -26,7 +26,7 @@ def test_an_option_of_quantized_weights_needs_them(
             ["--weights", "int4", "--asymmetric", "--target", "trt10"],
             "target trt10 does not support zero",
         ),
-        (["--dtype", "bfloat16", "--target", "ort"], "target ort has no bfloat16"),
+        (["--dtype", "bfloat16", "--target", "ort"], "target ort does not support bfloat16"),
         (["--weights", "int4", "--block", "256"], "--block"),
     ],
 )
