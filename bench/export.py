@@ -1,11 +1,11 @@
-"""Export of a model that memory does not hold, beside a plain copy of its bytes:
+"""Export of a model larger than memory, compared with a plain copy of its bytes:
 
     python -m vtp.bench.export --size 7b --work out/bench-export
     python -m vtp.bench.export --size 1.1b --rival /path/of/a/venv/bin/python
 
 Makes a checkpoint of random weights (13.5 GB of float16 for ``7b``), copies it, copies and hashes
-it, exports it, and prints times, memory and disk. Before each of them the checkpoint is dropped
-from the page cache and what waits to be written is written. ``--rival`` names a Python that has
+it, exports it, and prints times, memory and disk usage. Before each step, the checkpoint is dropped
+from the page cache and pending writes are flushed. ``--rival`` names a Python that has
 onnxruntime-genai: its model builder then exports a decoder of the same size.
 """
 

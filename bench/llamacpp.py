@@ -1,12 +1,12 @@
-"""Four-bit decoders beside float32 and llama.cpp: ``python -m vtp.bench.llamacpp INT4 FLOAT32``.
+"""Compare four bits, float32 and llama.cpp: ``python -m vtp.bench.llamacpp INT4 FLOAT32``.
 
-INT4 and FLOAT32 are bundles of one model. llama.cpp runs a decoder of the same dimensions with
-random Q4_0 weights, from token ids; its prefill and decode are beside those of the bundles, which
-read as many embeddings. It has no vision tower here: where a time to the first token is given for
-it, the vision time is that of the INT4 bundle. All sides take turns in one process with the same
-threads; the first round warms up and is not counted; ratios are medians of the rounds' ratios.
+INT4 and FLOAT32 are bundles of the same model. llama.cpp runs a decoder of the same dimensions with
+random Q4_0 weights, from token ids; the bundles read as many embeddings. llama.cpp has no vision
+tower here: its time to the first token includes the vision time of the INT4 bundle. All sides take
+turns in one process with the same threads. The first round is a warm-up and is not counted. Ratios
+are medians of the ratios of the rounds.
 
-Needs ``pip install llama-cpp-python gguf`` (built from source, so for this machine's instructions).
+Needs ``pip install llama-cpp-python gguf`` (built from source for this machine).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Every method on one model: ``python -m vtp.bench.methods --model real METHOD ...``.
+"""Compare all methods on one model: ``python -m vtp.bench.methods --model real METHOD ...``.
 
-Exports the model with each method in turn, answers a question several times in a process of its
-own, and prints a table: image tokens a layer reads in the mean, FLOPs of the prefill, vision,
-prefill and first-token time, decode, peak memory, and the KV cache as allocated beside what the
-plan predicts. A method that needs a guide gets one: the smaller sample model, or at real size a
-decoder of 0.2 G parameters behind the same tower; its time is part of the first token's. Bundles of
-the real model hold 5.6 GB each; ``--discard`` removes one when it has been measured.
+Exports the model with each method in turn, answers a question several times in a separate process,
+and prints a table: image tokens that a layer reads on average, FLOPs of the prefill, times of
+vision, prefill, first token and decode, peak memory, and the KV cache, allocated and predicted by
+the plan. A method that needs a guide gets one: the smaller sample model, or at real size a decoder
+of 0.2 G parameters with the same tower; the time of the guide is part of the time to the first
+token. Bundles of the real model take 5.6 GB each; ``--discard`` removes each one after measuring.
 """
 
 from __future__ import annotations

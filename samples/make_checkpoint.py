@@ -1,17 +1,17 @@
-"""Write a checkpoint of random weights in the Hugging Face form, of any family and size:
+"""Write a checkpoint of random weights in Hugging Face format, of any family and size:
 
     python -m vtp.samples.make_checkpoint llava --size 7b --dtype float16 --shards 3 --out DIR
     python -m vtp.samples.make_checkpoint qwen2_vl --size tiny --out DIR
     python -m vtp.samples.make_checkpoint llava --size 7b --layout hub --small --out DIR
     python -m vtp.samples.make_checkpoint --list
 
-For tests and benchmarks: dimensions are the published ones, weights are drawn as transformers
-initialises them, and the tokenizer is the sample model's with an id for every row. No more than one
-block of random numbers is in memory, so a 7B model takes as long as its bytes take to write.
+The checkpoint is for tests and benchmarks: it has the published dimensions, random weights as
+transformers initializes them, and the tokenizer of the sample model with an id for every row. Only
+one block of random numbers is in memory at a time: a 7B model takes as long as writing its bytes.
 
-With ``--layout hub`` names of tensors, shards, configuration, tokenizer and templates are those of
-the repository that published the model (``vtp.samples.hub``), and so are its type and its number of
-shards unless others are given; ``--small`` makes it of small dimensions in the same form.
+With ``--layout hub``, names of tensors, shards, configuration, tokenizer and templates are those of
+the repository that published the model (``vtp.samples.hub``), and so are the type and the number of
+shards by default. ``--small`` uses small dimensions in the same layout.
 """
 
 from __future__ import annotations

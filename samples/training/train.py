@@ -1,9 +1,9 @@
-"""Make a sample model from nothing:
+"""Train a sample model from scratch:
 `python -m vtp.samples.training.train --config tiny --out FOLDER`.
 
 Draws the training scenes, trains the tower, then projector and decoder on its frozen features,
-writes the Hugging Face folder and prints an accuracy table. Killed at any point, the same command
-goes on from its work folder.
+writes the Hugging Face folder and prints an accuracy table. After an interruption, the same command
+resumes from its work folder.
 """
 
 from __future__ import annotations
