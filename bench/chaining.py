@@ -1,9 +1,9 @@
 """What cutting the decoder into stages costs: ``python -m vtp.bench.chaining ONE_STAGE STAGES``.
 
 Both bundles hold the same model: the first with method ``none``, the second with a method that
-drops tokens inside the decoder. Nothing is dropped (keep 1.0), so both read the same tokens through the
-same layers. Prefill and decode of both are timed in turn in one process. Prints medians, and median
-and quartiles of the ratio of staged to whole.
+drops tokens inside the decoder. Nothing is dropped (keep 1.0), so both read the same tokens through
+the same layers. Prefill and decode of both are timed in turn in one process. Prints medians, and
+median and quartiles of the ratio of staged to whole.
 """
 
 from __future__ import annotations
