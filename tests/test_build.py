@@ -417,7 +417,7 @@ def test_an_engine_file_from_elsewhere_is_not_loaded(
 
 def test_a_variant_that_the_engine_has_not_is_told(built: Path, vtp: Any) -> None:
     with pytest.raises(
-        OptionInvalid, match=r"variant 'tensorrt-rtx' .*engine cpu \(none is built\)"
+        OptionInvalid, match=r"variant 'tensorrt-rtx' .*engine cpu \(none was built\)"
     ):
         load(built, "cpu", variant="tensorrt-rtx")
     told = vtp("run", built, "--variant", "fast", "--prompt", "what?").error()

@@ -148,7 +148,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         for offset, magic, found in _OTHER_FORMATS:
             if head[offset:].startswith(magic):
                 raise ImageTypeNotAllowed(name, found, ALLOWED_FORMATS)
-        raise ImageUnreadable(name, f"it is not one of {', '.join(ALLOWED_FORMATS)}")
+        raise ImageUnreadable(name, f"it is none of {', '.join(ALLOWED_FORMATS)}")
     if kind == "WEBP":
         # Its parser allocates the canvas at once, and asks Pillow's own limit about it.
         _check_pixels(_webp_size(head), name, max_pixels)
