@@ -423,7 +423,7 @@ def test_a_variant_that_the_engine_has_not_is_told(built: Path, vtp: Any) -> Non
     told = vtp("run", built, "--variant", "fast", "--prompt", "what?").error()
     assert (
         told
-        == "variant 'fast' is not accepted: give one that is built for engine auto (tensorrt-rtx)"
+        == "variant 'fast' is not accepted: give a variant built for engine auto (tensorrt-rtx)"
     )
 
 

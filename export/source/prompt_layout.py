@@ -89,8 +89,8 @@ def _image_pieces(render: Render, before: str, image_token: str) -> tuple[str, s
     with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
     if render([_user(1, _FIRST)]).count(image_token) == 0:
         raise ModelNotSupported(
-            f"{_LEFT} does not write {image_token!r} for an image, the image token of config.json "
-            "and the tokenizer,",
+            f"{_LEFT} does not write {image_token!r}, the image token of config.json and the "
+            "tokenizer, for an image",
             ["template and tokenizer of the whole model, not those of its decoder"],
         )
     for length in range(len(_common_end(before, with_image)) + 1):

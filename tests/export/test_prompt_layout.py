@@ -115,7 +115,9 @@ def test_a_template_with_images_after_the_question_is_refused() -> None:
 
 def test_a_template_of_the_decoder_alone_is_refused() -> None:
     render = renderer(TEMPLATES["mistral"].replace(_IMAGES, ""))
-    with pytest.raises(ModelNotSupported, match=r"does not write '<image>'.*rather than"):
+    with pytest.raises(
+        ModelNotSupported, match=r"does not write '<image>'.*not those of its decoder"
+    ):
         prompt_layout(render, "<image>", 4)
 
 
