@@ -1,12 +1,15 @@
-# make demo    export the sample model, ask it about a picture, print the table
-# make test    the whole test suite
-# make lint    formatting, lint, types
-# make gpu-check  what only an NVIDIA device can show; it runs with what it finds
-# make bench   this runtime against Hugging Face transformers (several minutes; real size: see docs)
-# make bench-export  export of a 7B model beside a plain copy of its bytes (30 GB of disk, minutes)
+# make demo          export the sample model, ask it questions, print a table of its accuracy
+# make test          run the whole test suite
+# make lint          check formatting, lint and types
+# make format        format the code
+# make docs          write the generated parts of docs/
+# make gpu-check     run everything that needs an NVIDIA device, with what is installed
+# make bench         compare with Hugging Face transformers (minutes; real size: docs/benchmarks.md)
+# make bench-export  export a 7B model and copy it, for comparison (30 GB of disk, minutes)
+# make clean         remove what was built
 #
-# Needs Python 3.11 or later with venv and pip. If pip would bring the CUDA build of torch, these
-# targets stop before downloading it and say how to name an index that has the CPU build.
+# Needs Python 3.11 or later with venv and pip. If pip would download the CUDA build of torch, these
+# targets stop first and explain how to name an index that has the CPU build.
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -1,4 +1,4 @@
-"""vtp: vision-language models with most of their image tokens pruned away, on edge devices.
+"""vtp: run vision-language models with pruned image tokens on edge devices.
 
 ``vtp.load(folder)`` opens a bundle that ``vtp export`` wrote::
 

@@ -52,7 +52,7 @@ def group() -> click.Group:
     )
     @click.version_option(__version__, prog_name="vtp")
     def vtp() -> None:
-        """Vision-language models with most of their image tokens pruned away, on edge devices.
+        """Run vision-language models with pruned image tokens on edge devices.
 
         \b
         Example:

@@ -1,8 +1,8 @@
 """The cost of cache capacity in each target: ``python -m vtp.bench.cache_cost BUNDLE``.
 
-A prompt of 100 tokens and one decoded token, in caches of growing capacity. Target ``ort`` pays for
-the rows that are filled, target ``onnx`` (in ONNX Runtime) for the whole capacity. Prints medians
-with the minimum in brackets, milliseconds.
+Measures a prompt of 100 tokens and one decoded token, with caches of growing capacity. The cost of
+target ``ort`` depends on the filled rows, that of target ``onnx`` (in ONNX Runtime) on the whole
+capacity. Prints medians in milliseconds, with the minimum in parentheses.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What cutting the decoder into stages costs: ``python -m vtp.bench.chaining ONE_STAGE STAGES``.
 
-Both bundles are of the same model, the first of method ``none``, the second of one that drops
-inside the decoder. Nothing is dropped (keep 1.0), so both read the same tokens through the same
-layers. Prefill and decode of both are timed in turn, in one process; printed are medians, and the
-ratio of staged to whole of each repetition, its median and quartiles.
+Both bundles hold the same model: the first with method ``none``, the second with a method that
+drops tokens inside the decoder. Nothing is dropped (keep 1.0), so both read the same tokens through
+the same layers. Prefill and decode of both are timed in turn in one process. Prints medians, and
+median and quartiles of the ratio of staged to whole.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """This runtime against Hugging Face transformers: ``python -m vtp.bench.compare --model tiny``.
 
 ``tiny`` is the sample model; ``real`` has the sizes of CLIP-L/14-336 with TinyLlama-1.1B and random
-weights (see ``real_model``). Both sides run in one process on the CPU, float32, the same threads,
-the same image and prompt, the same number of decoded tokens, in turn; the first repetition warms up
-and is not counted. Load time and memory come from one fresh process for each side. Model folder and
-bundle are made once, in ``--work``. Tables go to stdout, progress to stderr, everything to
-``--json``.
+weights (see ``real_model``). Both sides take turns in one process on the CPU, with float32, the
+same threads, the same image and prompt and the same number of decoded tokens; the first repetition
+is a warm-up and is not counted. Load time and memory come from one fresh process for each side.
+Model folder and bundle are made once, in ``--work``. Tables go to stdout, progress to stderr, all
+figures to ``--out``.
 """
 
 from __future__ import annotations
@@ -174,12 +174,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.compare", description=__doc__)
     parser.add_argument("--model", choices=list(DEFAULTS), default="tiny")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of both sides")
-    parser.add_argument("--repeat", type=int, help="repetitions counted")
-    parser.add_argument("--steps", type=int, help="tokens decoded in each")
-    parser.add_argument("--work", type=Path, default=Path("out") / "bench", help="for model files")
-    parser.add_argument("--again", action="store_true", help="export even if the bundle is there")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of both sides"
+    )
+    parser.add_argument("--repeat", type=int, help="repetitions that are counted")
+    parser.add_argument("--steps", type=int, help="tokens decoded per repetition")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out") / "bench", help="folder for model files"
+    )
+    parser.add_argument("--again", action="store_true", help="export even if the bundle exists")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write all figures to this JSON file"
+    )
     given = parser.parse_args(arguments)
     repeat, steps = DEFAULTS[given.model]
     given.work.mkdir(parents=True, exist_ok=True)
@@ -188,8 +194,8 @@ def main(arguments: list[str] | None = None) -> None:
         given.model, folder, bundle, given.threads, given.repeat or repeat, given.steps or steps
     )
     print(tables(results))
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if given.out:
+        given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Export of a model that memory does not hold, beside a plain copy of its bytes:
+"""Export of a model larger than memory, compared with a plain copy of its bytes:
 
     python -m vtp.bench.export --size 7b --work out/bench-export
     python -m vtp.bench.export --size 1.1b --rival /path/of/a/venv/bin/python
 
 Makes a checkpoint of random weights (13.5 GB of float16 for ``7b``), copies it, copies and hashes
-it, exports it, and prints times, memory and disk. Before each of them the checkpoint is dropped
-from the page cache and what waits to be written is written. ``--rival`` names a Python that has
+it, exports it, and prints times, memory and disk usage. Before each step, the checkpoint is dropped
+from the page cache and pending writes are flushed. ``--rival`` names a Python that has
 onnxruntime-genai: its model builder then exports a decoder of the same size.
 """
 
@@ -200,10 +200,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--size", choices=list(SIZES["llava"]), default="7b")
     parser.add_argument("--work", type=Path, default=Path("out/bench-export"))
-    parser.add_argument("--target", action="append", help="of the export; ort if not given")
-    parser.add_argument("--rival", help="a Python that has onnxruntime-genai")
-    parser.add_argument("--json", type=Path, help="write everything that was measured here")
-    parser.add_argument("--keep-work", action="store_true", help="leave the checkpoint there")
+    parser.add_argument("--target", action="append", help="target of the export (default: ort)")
+    parser.add_argument("--rival", help="path of a Python with onnxruntime-genai")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write all figures to this JSON file"
+    )
+    parser.add_argument("--keep-work", action="store_true", help="keep the checkpoint")
     given = parser.parse_args(arguments)
     try:
         result = run(given.size, given.work, given.target or ["ort"], given.rival)
@@ -212,8 +214,8 @@ def main(arguments: list[str] | None = None) -> None:
             shutil.rmtree(given.work, ignore_errors=True)
     for name, value in rows(result):
         print(f"| {name} | {value} |")
-    if given.json is not None:
-        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if given.out is not None:
+        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

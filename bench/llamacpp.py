@@ -1,12 +1,12 @@
-"""Four-bit decoders beside float32 and llama.cpp: ``python -m vtp.bench.llamacpp INT4 FLOAT32``.
+"""Compare four bits, float32 and llama.cpp: ``python -m vtp.bench.llamacpp INT4 FLOAT32``.
 
-INT4 and FLOAT32 are bundles of one model. llama.cpp runs a decoder of the same dimensions with
-random Q4_0 weights, from token ids; its prefill and decode are beside those of the bundles, which
-read as many embeddings. It has no vision tower here: where a time to the first token is given for
-it, the vision time is that of the INT4 bundle. All sides take turns in one process with the same
-threads; the first round warms up and is not counted; ratios are medians of the rounds' ratios.
+INT4 and FLOAT32 are bundles of the same model. llama.cpp runs a decoder of the same dimensions with
+random Q4_0 weights, from token ids; the bundles read as many embeddings. llama.cpp has no vision
+tower here: its time to the first token includes the vision time of the INT4 bundle. All sides take
+turns in one process with the same threads. The first round is a warm-up and is not counted. Ratios
+are medians of the ratios of the rounds.
 
-Needs ``pip install llama-cpp-python gguf`` (built from source, so for this machine's instructions).
+Needs ``pip install llama-cpp-python gguf`` (built from source for this machine).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def goals(rounds: list[dict[str, float]]) -> str:
         ("decode, int4 / llama.cpp, keep 1", "decode int4 1", "decode llama.cpp 1", ""),
         ("prefill, int4 / float32, keep 1", "prefill int4 1", "prefill float32 1", ""),
     ]
-    lines = ["| ratio (median of the rounds) | value (least to most) | goal |", "|---|---|---|"]
+    lines = ["| ratio (median of the rounds) | value (lowest to highest) | goal |", "|---|---|---|"]
     for name, over, under, goal in wanted:
         if under not in rounds[0]:
             continue
@@ -178,15 +178,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.llamacpp", description=__doc__)
     parser.add_argument("int4", type=Path, help="bundle with --weights int4")
     parser.add_argument("float32", type=Path, help="bundle of the same model in float32")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of all sides")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds counted")
-    parser.add_argument("--steps", type=int, default=16, help="tokens decoded in each")
-    parser.add_argument("--work", type=Path, default=Path("out") / "bench", help="for the GGUF")
-    parser.add_argument("--alone", action="store_true", help="without llama.cpp")
     parser.add_argument(
-        "--processor-time", action="store_true", help="not of the clock: on a busy machine"
+        "--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of all sides"
     )
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds that are counted")
+    parser.add_argument("--steps", type=int, default=16, help="tokens decoded per round")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out") / "bench", help="folder for the GGUF file"
+    )
+    parser.add_argument("--alone", action="store_true", help="measure without llama.cpp")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="measure processor time instead of wall time, for a busy machine",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write all figures to this JSON file"
+    )
     given = parser.parse_args(arguments)
     if given.processor_time and given.threads != 1:
         parser.error("--processor-time needs --threads 1: waiting threads would count")
@@ -229,8 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"{name}: {size / 1e9:.3f} GB of weights a token, floor {floor:.1f} ms at "
             f"{machine.bandwidth / 1e9:.0f} GB/s, reached {reached:.1f} ms ({floor / reached:.0%})"
         )
-    if given.json:
-        given.json.write_text(json.dumps({"rounds": rounds, "bytes": sizes}, indent=1) + "\n")
+    if given.out:
+        given.out.write_text(json.dumps({"rounds": rounds, "bytes": sizes}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Every method on one model: ``python -m vtp.bench.methods --model real METHOD ...``.
+"""Compare all methods on one model: ``python -m vtp.bench.methods --model real METHOD ...``.
 
-Exports the model with each method in turn, answers a question several times in a process of its
-own, and prints a table: image tokens a layer reads in the mean, FLOPs of the prefill, vision,
-prefill and first-token time, decode, peak memory, and the KV cache as allocated beside what the
-plan predicts. A method that needs a guide gets one: the smaller sample model, or at real size a
-decoder of 0.2 G parameters behind the same tower; its time is part of the first token's. Bundles of
-the real model hold 5.6 GB each; ``--discard`` removes one when it has been measured.
+Exports the model with each method in turn, answers a question several times in a separate process,
+and prints a table: image tokens that a layer reads on average, FLOPs of the prefill, times of
+vision, prefill, first token and decode, peak memory, and the KV cache, allocated and predicted by
+the plan. A method that needs a guide gets one: the smaller sample model, or at real size a decoder
+of 0.2 G parameters with the same tower; the time of the guide is part of the time to the first
+token. Bundles of the real model take 5.6 GB each; ``--discard`` removes each one after measuring.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
         "| method | image tokens by stage | mean | prefill, GFLOP | guide, ms | vision, ms "
-        "| prefill, ms | first token after, ms (least) | decode, ms per token | peak memory, GB "
+        "| prefill, ms | first token after, ms (lowest) | decode, ms per token | peak memory, GB "
         "| KV cache, MB (predicted) |",
         "|---" * 11 + "|",
     ]
@@ -147,7 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vtp.bench.methods", description=__doc__)
     parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--model", choices=["tiny", "real"], default="tiny")
-    parser.add_argument("--average", type=float, default=0.5, help="share that a layer reads")
+    parser.add_argument(
+        "--average", type=float, default=0.5, help="share of the image tokens that a layer reads"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=16, help="tokens decoded")
     parser.add_argument("--repeat", type=int, default=5)

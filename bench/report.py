@@ -102,17 +102,17 @@ def _times(results: dict[str, Any]) -> str:
     counts += [str(results["answered"][f"ours answer {keep:g}"]) for keep in KEEPS]
     lines.append(_line(["tokens of that answer", *counts]))
     note = (
-        "Median (least to most), and how many times faster than Hugging Face, which does not "
-        f"prune. Its decode column uses {results['hf_cache']}; "
+        "Each cell is the median (lowest to highest), and the speedup over Hugging Face, which "
+        f"does not prune. The decode column of Hugging Face uses {results['hf_cache']}; "
         f"DynamicCache took {times['hf decode dynamic']['median']:.3g} ms, "
         f"StaticCache {times['hf decode static']['median']:.3g} ms. "
-        "Whole answers are those of `generate` on both sides."
+        "Whole answers come from `generate` on both sides."
     )
     return "\n".join([*lines, "", note])
 
 
 def _loads(results: dict[str, Any]) -> str:
-    head = ["process of its own", "load s", "first answer s", "RSS after load GB", "peak RSS GB"]
+    head = ["separate process", "load s", "first answer s", "RSS after load GB", "peak RSS GB"]
     lines = [_line(head), _line(["---"] * len(head))]
     for name, values in results["fresh"].items():
         sizes = [f"{values[key] / 1e9:.2f}" for key in ("loaded_rss", "peak_rss")]

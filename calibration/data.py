@@ -103,7 +103,7 @@ def _question(entry: dict[str, Any], number: int, folder: Path) -> Question:
         if name not in entry:
             raise ValueError(f"{name!r} is missing")
         if not isinstance(entry[name], str) or not entry[name].strip():
-            raise ValueError(f"{name!r} must be a text that is not empty, not {entry[name]!r:.80}")
+            raise ValueError(f"{name!r} must be a non-empty text, not {entry[name]!r:.80}")
     image = folder / entry["image"]
     try:
         found = image.is_file()

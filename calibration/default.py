@@ -82,8 +82,9 @@ def write_default(bundle: Bundle, keep: Sequence[Keep], why: str) -> Written:
 
 def _beyond(manifest: Manifest, keep: Sequence[Keep], path: Path) -> tuple[str, ...]:
     return tuple(
-        f"the engines of variant {variant.name!r} were built for fewer tokens: vtp build {path} "
-        f"--engine {variant.engine} --max-keep {show_keeps(keep)} --name {variant.name}"
+        f"the engines of variant {variant.name!r} were built for fewer tokens; build them again "
+        f"with vtp build {path} --engine {variant.engine} --max-keep {show_keeps(keep)} --name "
+        f"{variant.name}"
         for variant in manifest.variants
         if any(
             keep_count(one, variant.limits.image_tokens, drop.rounding) > most

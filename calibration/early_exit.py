@@ -149,16 +149,16 @@ def choose_threshold(found: Answers, wish: ExitWish) -> Threshold:
         raise BoundNotMet(
             f"an accuracy of {100 * wish.accuracy:g} %{certain}",
             f"threshold {best.threshold:g} reaches {100 * best.score:.2f} % on these "
-            f"{len(found.large)} questions and at least {100 * best.score_bound:.2f} % elsewhere",
-            f"ask for less, or give more questions (the large model alone has "
+            f"{len(found.large)} questions and at least {100 * best.score_bound:.2f} % on others",
+            f"ask for a lower accuracy, or give more questions (the large model alone has "
             f"{100 * found.large.mean():.2f} %)",
         )
     raise BoundNotMet(
         f"a drop of at most {100 * (wish.max_drop or 0):g} points{certain}",
-        f"threshold {best.threshold:g} drops {100 * best.drop:.2f} points on these "
-        f"{len(found.large)} questions and at most {100 * best.drop_bound:.2f} elsewhere",
-        "allow more (--max-drop), or give more questions (without any loss it takes some "
-        f"{needed(max(wish.max_drop or 0.0, 1e-4), wish.confidence)})",
+        f"threshold {best.threshold:g} loses {100 * best.drop:.2f} points on these "
+        f"{len(found.large)} questions and at most {100 * best.drop_bound:.2f} on others",
+        "allow more (--max-drop), or give more questions (about "
+        f"{needed(max(wish.max_drop or 0.0, 1e-4), wish.confidence)} if no answer gets worse)",
     )
 
 

@@ -137,14 +137,14 @@ def choose(rows: Sequence[Row], wish: Wish) -> Row:
     reached = list(takewhile(lambda row: row.bound <= least, pruned))[-1]
     lines = len(reached.measured.drops)
     found = (
-        f"at best {str(reached.bundle.path)!r} keeps {show_keeps(reached.keep)} with a drop of "
-        f"{100 * reached.measured.drop:.2f} points on these {lines} lines"
+        f"the best of {str(reached.bundle.path)!r} is keep {show_keeps(reached.keep)} with a drop "
+        f"of {100 * reached.measured.drop:.2f} points on these {lines} lines"
     )
     ways = [f"allow more (--max-drop {math.ceil(1e4 * least) / 100:g} gives that keep)"]
     if wish.confidence:
-        found += f", and at most {100 * reached.bound:.2f} on others like them"
+        found += f", and at most {100 * reached.bound:.2f} on similar lines"
         if lines < (more := needed(wish.max_drop, wish.confidence)):
-            ways.append(f"give more lines ({more} if none of them changes)")
+            ways.append(f"give more lines ({more} if no answer changes)")
     ways.append("give larger keeps (--keep)")
     raise BoundNotMet(asked, found, ", or ".join(ways))
 

@@ -107,10 +107,12 @@ class Quantizer:
         manifest = bundle.manifest
         if manifest.language.weights is not None or manifest.products is not None:
             raise NotCalibratable(
-                bundle.path, "it is quantized already; start from one that is not"
+                bundle.path, "it is already quantized; start from a bundle that is not"
             )
         if manifest.plan.needs_guide:
-            raise NotCalibratable(bundle.path, "it answers with a guide only; quantize the guide")
+            raise NotCalibratable(
+                bundle.path, "it needs a guide to answer; quantize the guide instead"
+            )
         if manifest.language.dtype not in OnnxRuntimeCpu.dtypes:
             raise NotCalibratable(
                 bundle.path,
@@ -171,7 +173,7 @@ class Quantizer:
     def _see(self, work: Path) -> None:
         """Ask the first questions of every target, and note ranges."""
         manifest, some = self.bundle.manifest, self.data.questions[: self.options.requests]
-        self._progress.step(f"seeing the activations of {len(some)} questions")
+        self._progress.step(f"recording the activations of {len(some)} questions")
         clock = Clock(len(some) * len(manifest.targets()), self._progress)
         for target in manifest.targets():
             engine = RangeEngine(work, self.options.ranges, self.options.threads)
@@ -284,6 +286,6 @@ class Quantizer:
         return BoundNotMet(
             f"a drop of at most {100 * self.options.max_drop:g} points in {self.options.form}",
             f"the best found loses {100 * best.measured.drop:.2f} points with {len(best.left)} "
-            "parts left as they are",
-            "allow more (--max-drop), see more questions (--requests), or try other --ranges",
+            "parts left unquantized",
+            "allow more (--max-drop), record more questions (--requests), or try other --ranges",
         )

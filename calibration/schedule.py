@@ -62,8 +62,8 @@ class Search:
             raise NotCalibratable(
                 bundle.path,
                 "it has no free schedule; give the model instead of the bundle, or export it with "
-                "a drop at every layer that is to be considered: vtp export MODEL "
-                "--stage 1:1.0:attention --stage 2:1.0:attention --out DIR",
+                "a drop at every layer to consider: vtp export MODEL --stage 1:1.0:attention "
+                "--stage 2:1.0:attention --out DIR",
             )
         self._measured: dict[tuple[int, ...], Measured] = {}
         full = (self.plan.tokens,) * len(self.plan.drops)

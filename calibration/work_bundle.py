@@ -78,7 +78,7 @@ def export_for_search(
 def _check_same(
     folder: Path, model: str, method: str | None, places: Sequence[int], score: str
 ) -> None:
-    problem = "it was exported for another search; delete it, or give another --out"
+    problem = "it was exported for another search; delete it, or choose another --out"
     try:
         manifest = Bundle(folder).manifest
     except BundleError as error:

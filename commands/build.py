@@ -19,22 +19,22 @@ from .options import KeepsType, bundle_argument
     "--engine",
     required=True,
     type=click.Choice(["tensorrt", "tensorrt-rtx"]),
-    help="What to build for: TensorRT (Jetson, data centre) or TensorRT-RTX (RTX cards).",
+    help="Engine to build: TensorRT (Jetson, data center) or TensorRT-RTX (RTX cards).",
 )
 @click.option(
     "--compute-capability",
     "capabilities",
     multiple=True,
     metavar="X.Y",
-    help="Card to build for, such as 8.9; again for more. TensorRT-RTX builds for cards that are "
-    "not here; without this option, for those that it chooses itself.",
+    help="Compute capability of a card to build for, such as 8.9; only for tensorrt-rtx, which can "
+    "build for absent cards. Repeat the option for several.  [default: TensorRT-RTX chooses]",
 )
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Most tokens of a conversation: text, image tokens, answer.  [default: the images, and "
-    "512 more]",
+    help="Maximum length of a conversation: text, image tokens and answers.  [default: 512 more "
+    "than the images need]",
 )
 @click.option(
     "--max-images",
@@ -42,38 +42,41 @@ from .options import KeepsType, bundle_argument
     default=1,
     show_default=True,
     metavar="N",
-    help="Most images of a turn.",
+    help="Maximum number of images per turn.",
 )
 @click.option(
     "--max-frames",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Most frames of a video; 0 leaves videos out.  [default: as many as the model takes by "
-    "itself, where that is one number]",
+    help="Maximum number of frames of a video; 0 excludes videos.  [default: the model's own "
+    "number of frames, if it is fixed]",
 )
 @click.option(
     "--max-image-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Most image tokens of one image before any is dropped; needed for models whose images "
-    "have as many as their size asks for (Qwen2-VL), and for no other.",
+    help="Maximum number of tokens of an image before pruning. Required for models whose number of "
+    "image tokens depends on the image size (Qwen2-VL); other models do not accept it.",
 )
 @click.option(
     "--max-keep",
     type=KeepsType(),
     metavar="K",
-    help="Largest keep that will be asked for, one for each drop: a smaller one makes the KV cache "
-    "smaller.  [default: all tokens]",
+    help="Largest keep that requests can use: a smaller one makes the KV cache smaller. A plan "
+    "that drops tokens at several places takes one keep for each, separated by commas.  [default: "
+    "all tokens]",
 )
 @click.option(
     "--topk",
     type=click.Choice(["plugin", "native"]),
     default="plugin",
     show_default=True,
-    help="How tokens are selected: by the plugin of this package, or by TensorRT's own operators "
-    "(at most 3840 tokens; the engines then need no Python to load).",
+    help="What selects the tokens: the plugin of this package, or TensorRT's own operators (at "
+    "most 3840 tokens; such engines load without Python).",
 )
-@click.option("--name", metavar="NAME", help="Name of the variant; several may live side by side.")
+@click.option(
+    "--name", metavar="NAME", help="Name of the variant. A bundle can have several variants."
+)
 def build(
     bundle: Path,
     engine: str,
@@ -86,11 +89,11 @@ def build(
     topk: str,
     name: str | None,
 ) -> None:
-    """Build the graphs of the bundle in DIR into TensorRT engines, beside them.
+    """Build TensorRT engines from the graphs of the bundle in DIR.
 
-    The engines become a variant in the manifest; 'vtp run DIR --engine E' then uses them. Engines
-    of --engine tensorrt are built on the device that will run them; those of tensorrt-rtx on any
-    machine, without a card too. A variant of the same name is replaced when the new one is whole.
+    The engines are added to the bundle as a variant; 'vtp run DIR --engine E' then uses them.
+    tensorrt builds on the device that will run the engines; tensorrt-rtx builds on any machine,
+    even without a card. A variant of the same name is replaced once the new one is complete.
 
     \b
     Example:

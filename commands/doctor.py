@@ -23,17 +23,17 @@ _KEEPS = (1.0, 0.1)
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=".",
-    help="Folder where bundles would be written.  [default: this one]",
+    help="Folder for bundles, whose free disk space is shown.  [default: this folder]",
 )
 @click.option(
     "--memory",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GB",
-    help="Ask what fits a device of so much memory instead of this machine.",
+    help="Show what fits into this much memory, instead of the memory of this machine.",
 )
 @format_option
 def doctor(out: Path, memory: float | None, form: str) -> None:
-    """Tell what this machine has, what is missing and how to get it, and which models fit.
+    """Show what this machine has, how to install what is missing, and which models fit.
 
     \b
     Example:
@@ -74,10 +74,10 @@ def _facts(machine: Machine, room: float | None) -> Sequence[Mapping[str, Any]]:
         if card is None
         else f"{card.name}, compute capability {card.capability}, {card.memory / 1e9:.1f} GB"
         + (" shared with the processor" if card.unified else ""),
-        "models below": "memory unknown: give --memory GB"
+        "models below": "the memory is unknown: give --memory GB"
         if room is None
-        else f"what fits in {room / 1e9:.1f} GB: weights, the KV cache of one image of the largest "
-        f"size and {TEXT_TOKENS} tokens of text, {RUNTIME_BYTES / 1e9:.0f} GB for the rest",
+        else f"what fits into {room / 1e9:.1f} GB: weights, KV cache of one image of the largest "
+        f"size and {TEXT_TOKENS} text tokens, and {RUNTIME_BYTES / 1e9:.0f} GB for everything else",
     }
     return [{"what": key, "value": value} for key, value in facts.items() if value is not None]
 
@@ -93,7 +93,7 @@ def _engines() -> Sequence[Mapping[str, Any]]:
 
     reasons = {name: engine_class(name).missing() for name in ENGINES}
     return [
-        {"engine": name, "runs here": "no" if why else "yes", "why not, and what to do": why}
+        {"engine": name, "runs here": "no" if why else "yes", "reason, and what to do": why}
         for name, why in reasons.items()
     ]
 
@@ -105,7 +105,7 @@ def _sensors() -> Sequence[Mapping[str, Any]]:
     for sensor in (Processor(), Jetson(), Nvml()):
         absent = sensor.absent()
         told = [] if absent else sorted({reading.quantity for reading in sensor.read()})
-        rows.append({"sensor": sensor.name, "tells": told, "why nothing": absent})
+        rows.append({"sensor": sensor.name, "measures": told, "reason if nothing": absent})
     return rows
 
 
@@ -116,7 +116,7 @@ def _packages() -> Sequence[Mapping[str, Any]]:
         {
             "package": name,
             "version": found or "not installed",
-            "to get it": None if found else _install(name, PACKAGES[name]),
+            "install": None if found else _install(name, PACKAGES[name]),
         }
         for name, found in versions().items()
     ]
@@ -124,7 +124,7 @@ def _packages() -> Sequence[Mapping[str, Any]]:
 
 def _install(package: str, extra: str | None) -> str:
     if package == "tensorrt":
-        return "comes with JetPack, or pip install tensorrt"
+        return "part of JetPack; elsewhere pip install tensorrt"
     return f"pip install 'vtp-toolkit[{extra}]'" if extra else f"pip install {package}"
 
 

@@ -35,77 +35,79 @@ _PACKAGES = (
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder to write the bundle to; it appears complete or not at all.",
+    help="Folder for the bundle. It appears complete, or not at all.",
 )
 @keep_options
 @click.option(
     "--method",
     metavar="NAME",
-    help="Pruning method; 'vtp list methods' shows them, 'none' exports without pruning. "
-    "NAME:PRESET takes a published set of parameters, NAME+NAME joins one of the vision side and "
-    "one inside the decoder.  [default: fastervlm, with --score column-mean where the tower has no "
-    "[CLS]; none beside --stage]",
+    help="Pruning method; 'vtp list methods' shows all, 'none' exports without pruning. "
+    "NAME:PRESET uses a published set of parameters. NAME+NAME combines a method on the vision "
+    "side with one inside the decoder.  [default: fastervlm, with --score column-mean if the "
+    "tower has no [CLS]; no method with --stage]",
 )
 @click.option(
     "--set",
     "parameters",
     multiple=True,
     metavar="P=VALUE",
-    help="Parameter of the method, such as layer=3 (NAME.P=VALUE where two have it); again for "
-    "more.",
+    help="Parameter of the method, such as layer=3 (NAME.P=VALUE if two methods have it). Repeat "
+    "the option for several.",
 )
 @click.option(
     "--stage",
     "stages",
     multiple=True,
     metavar="LAYER:KEEP:SCORE",
-    help="Drop before language layer LAYER by SCORE ('vtp list scores'); again for more.",
+    help="Drop tokens before language layer LAYER by SCORE ('vtp list scores'). Repeat the option "
+    "for several drops.",
 )
 @click.option(
     "--plan",
     "plan_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Method, drops and keeps from a file of 'vtp calibrate schedule', instead of the options "
-    "for them.",
+    help="File of 'vtp calibrate schedule' with method, drops and keeps; replaces the options for "
+    "them.",
 )
 @click.option(
     "--score",
     metavar="S",
-    help="What a vision-side method reads: cls, or column-mean for towers without [CLS].",
+    help="Attention that a method on the vision side uses: cls, or column-mean for towers without "
+    "[CLS].",
 )
 @click.option(
     "--positions",
     metavar="MODE",
-    help="How kept tokens are numbered: compact, original or compact-per-stage; the published mode "
-    "of the method if not given.",
+    help="Position numbers of kept tokens: compact, original or compact-per-stage.  [default: as "
+    "published for the method]",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), help="Seed of the method 'random' (0 if not given)."
+    "--seed", type=click.IntRange(min=0), help="Seed of the method 'random'.  [default: 0]"
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Type of weights and KV cache; float16 and bfloat16 halve both (bfloat16 for "
-    "TensorRT only). Norms, softmax and scores stay float32.",
+    help="Type of weights and KV cache. float16 and bfloat16 halve both; bfloat16 is for TensorRT "
+    "only. Norms, softmax and scores stay float32.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["int4", "int8"]),
-    help="Matrices of the decoder and of its head in 4 or 8 bits, in blocks that share a scale; "
-    "all else stays in --dtype.",
+    help="Store the matrices of the decoder and of its head in 4 or 8 bits, in blocks with one "
+    "scale each. Everything else stays in --dtype.",
 )
 @click.option(
     "--block",
     type=click.Choice(["16", "32", "64", "128", "256"]),
-    help="With --weights: numbers of a block.  [default: 32]",
+    help="With --weights: numbers per block.  [default: 32]",
 )
 @click.option(
     "--symmetric/--asymmetric",
     default=None,
-    help="With --weights: blocks without zero points, or with them (target ort only).  [default: "
+    help="With --weights: blocks without or with zero points (with: target ort only).  [default: "
     "symmetric]",
 )
 @click.option(
@@ -113,15 +115,16 @@ _PACKAGES = (
     "targets",
     multiple=True,
     metavar="T",
-    help="Flavour of graph: ort (ONNX Runtime), onnx (TensorRT 10.15 and later, TensorRT-RTX), "
-    "trt10 (TensorRT 10.0 to 10.14, JetPack 6); again for more.  [default: ort, onnx]",
+    help="Flavor of the graphs: ort (ONNX Runtime), onnx (TensorRT 10.15 and later, TensorRT-RTX) "
+    "or trt10 (TensorRT 10.0 to 10.14, JetPack 6). Repeat the option for several.  [default: ort, "
+    "onnx]",
 )
 @click.option(
     "--layout",
     type=click.Choice(["unpad", "spatial"]),
-    help="Of models that see tiles (LLaVA-NeXT, OneVision): unpad leaves padding out and ends "
-    "every row with a separator, as transformers does; spatial reads all tokens of the tiles and "
-    "nothing else, as FasterVLM's published code does.  [default: unpad]",
+    help="For models with tiles (LLaVA-NeXT, OneVision): unpad removes padding and ends every row "
+    "with a separator, like transformers; spatial reads all tokens of the tiles and no separators, "
+    "like FasterVLM's published code.  [default: unpad]",
 )
 @click.option(
     "--check",
@@ -129,14 +132,14 @@ _PACKAGES = (
     default="auto",
     show_default=True,
     help="What is compared with PyTorch at the end: full; layers:N (the vision graph and the first "
-    "N language layers); or auto: full where memory holds the model, else layers:1.",
+    "N language layers); or auto (full if memory can hold the model, otherwise layers:1).",
 )
 @click.option(
     "--context",
     type=int,
     metavar="N",
-    help="Most tokens of prompt and answer together.  [default: those of config.json, as far "
-    "as they can be had]",
+    help="Maximum number of tokens of prompt and answer together.  [default: that of config.json, "
+    "or less if graphs cannot cover it]",
 )
 @click.option("--revision", metavar="REV", help="Commit, tag or branch of a model on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
@@ -166,8 +169,8 @@ def export(
     """Export MODEL to a bundle: ONNX graphs, weights, tokenizer, manifest.
 
     MODEL is a preset ('vtp list presets'), the path of a local folder, or a hub id. --keep sets the
-    bundle's default; the runtime may choose any other. A method inside the decoder, or --stage,
-    cuts the language model into stages. Ends by checking every graph against PyTorch.
+    default of the bundle; every request can choose another keep. A method inside the decoder, or
+    --stage, cuts the language model into stages. Finally, every graph is checked against PyTorch.
 
     \b
     Example:
@@ -202,7 +205,7 @@ def export(
     }
     beside = [name for name, value in own.items() if value not in (None, ())]
     if plan_path is not None and beside:
-        raise click.UsageError(f"--plan says it all: leave out {', '.join(beside)}")
+        raise click.UsageError(f"--plan replaces other options: leave out {', '.join(beside)}")
     given: dict[str, Any] = dict(_assignment(text) for text in parameters)
     given |= {} if seed is None else {"seed": seed}
     given |= {} if score is None else {"score": score}
@@ -266,7 +269,7 @@ def _kept(plan: Plan) -> str:
     return (
         f"{plan.name}, keep {show_keeps(plan.keeps(None))}: {', '.join(map(str, tokens))} of "
         f"{plan.tokens} image tokens in stages of {layers} layers, "
-        f"{plan.average(counts, 1):.1f} in the mean,"
+        f"{plan.average(counts, 1):.1f} on average,"
     )
 
 

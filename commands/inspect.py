@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @bundle_argument
 @format_option
 def inspect(bundle: Path, form: str) -> None:
-    """Show what the bundle in DIR holds, whether its files are intact, and what can run it here.
+    """Show what the bundle in DIR contains, whether it is intact, and what can run it.
 
     \b
     Example:
@@ -63,29 +63,30 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "written by": f"vtp {manifest.vtp}, schema {manifest.schema}",
         "method": plan.name,
         "parameters": _parameters(plan),
-        "guide": "yes: can rank the image tokens of a larger model" if plan.guide else None,
+        "guide": "yes: it can rank the image tokens of a larger model" if plan.guide else None,
         "needs a guide": "yes (--guide)" if plan.needs_guide else None,
         "positions": plan.positions,
-        "image tokens": f"{costs.average:.1f} of {plan.tokens} a layer in the mean (keep "
-        f"{show_keeps(plan.keeps(None))}), " + ("any other at run time" if plan.drops else "fixed"),
+        "image tokens": f"{costs.average:.1f} of {plan.tokens} per layer on average (keep "
+        f"{show_keeps(plan.keeps(None))}), "
+        + ("can be changed for each request" if plan.drops else "fixed"),
         "patch grid": f"{plan.grid[0]} x {plan.grid[1]}"
-        + (" (of the sample image: others have grids of their own)" if manifest.any_size else ""),
+        + (" (sample image; other images have other grids)" if manifest.any_size else ""),
         "preprocessing": manifest.preprocessing.kind,
         "language layers": f"{language.layers}, {language.heads} heads, {language.kv_heads} KV",
         "context": f"{language.context} tokens",
         "type": language.dtype,
         "weights": _weights(bundle),
         "KV bytes per token": language.kv_bytes_per_token(),
-        "KV bytes of an image": f"{costs.kv_bytes:,} (unpruned {full:,})",
-        "FLOPs of an image": f"{costs.flops:.4g}: {FLOPS_FORMULA}",
+        "KV bytes per image": f"{costs.kv_bytes:,} (unpruned {full:,})",
+        "FLOPs per image": f"{costs.flops:.4g}: {FLOPS_FORMULA}",
         "checked against PyTorch": "the whole model"
         if manifest.golden.layers is None
-        else f"vision, first {manifest.golden.layers} of {language.layers} language layers; every "
-        "other weight by samples against the checkpoint",
+        else f"vision, first {manifest.golden.layers} of {language.layers} language layers; "
+        "samples of every other weight against the checkpoint",
         "largest difference from PyTorch": max(
             (deviation.max_abs for deviation in manifest.golden.measured), default=None
         ),
-        "precision alone moves logits by": max(
+        "change of logits by rounding weights": max(
             (deviation.max_abs for deviation in manifest.golden.rounding), default=None
         ),
     }
@@ -105,10 +106,10 @@ def _weights(bundle: Bundle) -> str:
     """``5,400,000 bytes; int4, symmetric, blocks of 32``."""
     manifest = bundle.manifest
     if (products := manifest.products) is not None:
-        left = f", all but {len(products.left)} parts" if products.left else ""
+        left = f", except {len(products.left)} parts" if products.left else ""
         return (
-            f"{manifest.weights.bytes:,} bytes; matrix products in {products.form}, activations "
-            f"too{left} (seen at keep {show_keeps(products.keep)})"
+            f"{manifest.weights.bytes:,} bytes; matrix products in {products.form}, with "
+            f"activations{left} (calibrated at keep {show_keeps(products.keep)})"
         )
     size, how = f"{manifest.weights.bytes:,} bytes", manifest.language.weights
     return size if how is None else f"{size}; decoder and head {how.show()}"
@@ -169,18 +170,18 @@ def _variant(variant: VariantRecord) -> dict[str, Any]:
     return {
         "variant": variant.name,
         "engine": f"{variant.engine} {variant.version}",
-        "cards": ", ".join(variant.compute_capabilities) or "as the library chooses",
+        "cards": ", ".join(variant.compute_capabilities) or "chosen by the library",
         "machine": variant.machine,
         "CUDA": variant.cuda,
         "target": variant.target,
         "selection": variant.topk,
         "plugin": variant.plugin,
-        "most tokens": limits.tokens,
-        "most images": limits.images,
-        "most frames of a video": limits.frames or None,
-        "most tiles of an image": limits.tiles if limits.tiles > 1 else None,
-        "most image tokens of an image": limits.rows,
-        "most kept of a tile": ", ".join(map(str, limits.counts)) or None,
+        "max tokens": limits.tokens,
+        "max images": limits.images,
+        "max frames per video": limits.frames or None,
+        "max tiles per image": limits.tiles if limits.tiles > 1 else None,
+        "max tokens per image": limits.rows,
+        "max kept tokens per tile": ", ".join(map(str, limits.counts)) or None,
         "bytes": sum(record.bytes for record in variant.engines),
     }
 
@@ -216,6 +217,6 @@ def _engines(bundle: Bundle) -> list[Mapping[str, Any]]:
 
     reasons = {name: why_not(name, bundle.manifest) for name in ENGINES}
     return [
-        {"engine": name, "runs here": "no" if reason else "yes", "why not": reason}
+        {"engine": name, "runs here": "no" if reason else "yes", "reason": reason}
         for name, reason in reasons.items()
     ]

@@ -22,7 +22,7 @@ _KINDS = ("presets", "methods", "scores", "families", "engines")
 @click.argument("kind", type=click.Choice(_KINDS), required=False)
 @format_option
 def list_(kind: str | None, form: str) -> None:
-    """List presets, methods, scores, families and engines, or one KIND of them.
+    """List all presets, methods, scores, families and engines, or only one KIND.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def _presets() -> Sequence[Mapping[str, Any]]:
     from ..export.source.presets import PRESETS
 
     return [
-        {"preset": name, "model": preset.source, "what it is": preset.summary}
+        {"preset": name, "model": preset.source, "description": preset.summary}
         for name, preset in PRESETS.items()
     ]
 
@@ -64,7 +64,7 @@ def _method(name: str, cls: type[Method]) -> Mapping[str, Any]:
     return {
         "method": name,
         "side": "decoder" if issubclass(cls, DecoderMethod) else side,
-        "what it keeps": cls.summary,
+        "keeps": cls.summary,
         "parameters": [f"{f.name}={_shown(f.default)}" for f in fields(cls)],
         "presets": list(cls.presets),
         "positions": cls().positions,
@@ -85,7 +85,7 @@ def _scores() -> Sequence[Mapping[str, Any]]:
         return [{"score": name} for name in SCORES]
     from ..export.scores import score_class
 
-    return [{"score": name, "what it ranks by": score_class(name).summary} for name in SCORES]
+    return [{"score": name, "ranks by": score_class(name).summary} for name in SCORES]
 
 
 def _families() -> Sequence[Mapping[str, Any]]:
@@ -104,10 +104,10 @@ def _engines() -> Sequence[Mapping[str, Any]]:
         rows.append(
             {
                 "engine": name,
-                "what it is": cls.summary,
+                "description": cls.summary,
                 "targets": list(cls.targets),
                 "runs here": "no" if missing else "yes",
-                "why not": missing,
+                "reason": missing,
             }
         )
     return rows

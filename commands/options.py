@@ -12,7 +12,7 @@ from ..runtime.bundle.keep import Keep, Keeps, parse_keep, parse_keeps
 
 
 class KeepsType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """A ratio such as 0.1, or a count such as 58; several with commas between."""
+    """A ratio such as 0.1, or a count such as 58; a comma separates those of several drops."""
 
     name = "keep"
 
@@ -37,22 +37,75 @@ bundle_argument = click.argument(
     "bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=True)
 )
 
+KEEP_HELP = (
+    "a ratio above 0 and up to 1.0, or a count (1 is one token). A plan that drops tokens at "
+    "several places takes one keep for each, separated by commas"
+)
 
-def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--keep`` and ``--average``."""
-    function = click.option(
-        "--average",
-        type=KeepType(),
-        metavar="A",
-        help="Instead of --keep: image tokens that a language layer reads in the mean.",
-    )(function)
+
+def only_one(ctx: click.Context, param: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """The one value of an option that a command takes once; click alone would take the last.
+
+    Raises:
+        UsageError: the option was repeated.
+    """
+    if len(values) > 1:
+        raise click.UsageError(
+            f"{param.opts[0]} was given {len(values)} times, but {ctx.command_path} takes it once",
+            ctx,
+        )
+    return values[0] if values else None
+
+
+def keep_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--keep`` of a command that takes one; ``what`` says what for."""
     return click.option(
         "--keep",
+        multiple=True,
+        callback=only_one,
         type=KeepsType(),
         metavar="K",
-        help="Image tokens to keep: a ratio above 0 and up to 1.0, or a count (1 is one token); "
-        "one for each place where the plan drops, with commas between.",
+        help=what,
+    )
+
+
+def keep_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--keep`` and ``--average`` of a command that takes one of them."""
+    function = click.option(
+        "--average",
+        multiple=True,
+        callback=only_one,
+        type=KeepType(),
+        metavar="A",
+        help="Image tokens that a language layer reads on average, as a ratio or a count; replaces "
+        "--keep.",
     )(function)
+    return keep_option(f"Image tokens to keep: {KEEP_HELP}.")(function)
+
+
+def keeps_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--keep`` and ``--average`` of a command that tries several of them."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        function = click.option(
+            "--average",
+            "averages",
+            multiple=True,
+            type=KeepType(),
+            metavar="A",
+            help="Average over the language layers to try; repeat the option to try several.",
+        )(function)
+        return click.option(
+            "--keep",
+            "keeps",
+            multiple=True,
+            type=KeepsType(),
+            metavar="K",
+            help=f"Keep to try: {KEEP_HELP}. Repeat the option to try several keeps.  "
+            f"[default: {default}]",
+        )(function)
+
+    return add
 
 
 format_option = click.option(
@@ -61,28 +114,29 @@ format_option = click.option(
     type=click.Choice(["table", "json", "csv", "md"]),
     default="table",
     show_default=True,
-    help="Form of the output.",
+    help="Format of the output.",
 )
 
 
 def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--engine`` and ``--threads``."""
     function = click.option(
-        "--threads", type=click.IntRange(min=1), help="CPU threads; all cores if not given."
+        "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]"
     )(function)
     return click.option(
         "--engine",
         default="auto",
         show_default=True,
         metavar="E",
-        help="What runs the graphs; 'vtp list engines' shows them.",
+        help="Engine that runs the graphs; 'vtp list engines' shows all. "
+        "'auto' takes the first that can run the bundle here.",
     )(function)
 
 
 variant_option = click.option(
     "--variant",
     metavar="NAME",
-    help="Which engines of 'vtp build' to use, where several fit.  [default: the newest]",
+    help="Variant of 'vtp build' to use, if several fit.  [default: the newest]",
 )
 
 guide_option = click.option(
@@ -94,7 +148,7 @@ guide_option = click.option(
 
 
 def media_options(without: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--image`` and ``--video``, both as often as wanted; ``without`` says what else is taken."""
+    """``--image`` and ``--video``, repeatable; ``without`` says what is used without them."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         several: dict[str, Any] = {
@@ -105,13 +159,13 @@ def media_options(without: str = "") -> Callable[[Callable[..., Any]], Callable[
         function = click.option(
             "--video",
             "videos",
-            help="Video to ask about, behind the images; again for several.",
+            help="Video to ask about; videos come after the images. Repeat the option for several.",
             **several,
         )(function)
         return click.option(
             "--image",
             "images",
-            help=f"Image to ask about; again for several.{without}",
+            help=f"Image to ask about. Repeat the option for several.{without}",
             **several,
         )(function)
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from ..runtime.bundle.keep import Keep, Keeps
 from .options import (
     bundle_argument,
     engine_options,
     format_option,
     guide_option,
+    keeps_options,
     media_options,
     variant_option,
 )
@@ -21,12 +23,8 @@ from .tables import show
 
 @click.command()
 @bundle_argument
-@click.option(
-    "--keep",
-    "keeps",
-    metavar="K,...",
-    help="Keeps to measure, with commas between; for a plan that drops at several places the mean "
-    "over the layers, or one for each place (0.5/0.25/0.125).  [default: 1.0,0.5,0.25,0.1,0.05]",
+@keeps_options(
+    "1.0, 0.5, 0.25, 0.1 and 0.05; averages of them where a plan drops at several places"
 )
 @media_options("  [default: the bundle's sample]")
 @click.option("--prompt", metavar="T", help="The question.  [default: the bundle's sample]")
@@ -34,7 +32,7 @@ from .tables import show
     "--prompt-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Instead: a question of N text tokens, the chat template's included.",
+    help="Use a question of N text tokens, including the chat template; replaces --prompt.",
 )
 @click.option(
     "--new-tokens",
@@ -42,7 +40,7 @@ from .tables import show
     default=32,
     show_default=True,
     metavar="N",
-    help="Tokens of every answer; end tokens do not end it.",
+    help="Length of every answer; end tokens do not end it.",
 )
 @click.option(
     "--repeat",
@@ -50,7 +48,7 @@ from .tables import show
     default=10,
     show_default=True,
     metavar="R",
-    help="Rounds, each with every keep once; with fewer than 3 there are no intervals.",
+    help="Rounds; each asks every keep once. Fewer than 3 rounds give no confidence intervals.",
 )
 @click.option(
     "--warmup",
@@ -58,41 +56,43 @@ from .tables import show
     default=2,
     show_default=True,
     metavar="N",
-    help="Requests of every keep before them.",
+    help="Warm-up rounds.",
 )
 @guide_option
 @click.option(
     "--operators/--no-operators",
     default=True,
     show_default=True,
-    help="Load the bundle once more, with the engine's own profiler on, after the timed rounds.",
+    help="After the timed rounds, load the bundle again with the profiler of the engine.",
 )
 @click.option(
     "--accuracy",
     type=click.Path(path_type=Path),
     metavar="F.json",
-    help='Accuracy by keep to show beside: {"1.0": 0.98, ...}, or the output of samples.evaluate.',
+    help='File with the accuracy at each keep, to show it too: {"1.0": 0.98, ...}, or the output '
+    "of vtp.samples.evaluate.",
 )
 @click.option(
     "--trace",
     "trace_file",
     type=click.Path(path_type=Path),
     metavar="F.json",
-    help="Write every request in Chrome's trace event format, for ui.perfetto.dev.",
+    help="Write all requests in Chrome's trace event format, for ui.perfetto.dev.",
 )
 @click.option(
     "--html",
     "html_file",
     type=click.Path(path_type=Path),
     metavar="F.html",
-    help="Write one page with figures that needs no network.",
+    help="Write one page with figures; it needs no network.",
 )
 @engine_options
 @variant_option
 @format_option
 def profile(
     bundle: Path,
-    keeps: str | None,
+    keeps: tuple[Keeps, ...],
+    averages: tuple[Keep, ...],
     images: tuple[Path, ...],
     videos: tuple[Path, ...],
     prompt: str | None,
@@ -110,16 +110,16 @@ def profile(
     variant: str | None,
     form: str,
 ) -> None:
-    """Measure where the time of the bundle in DIR goes on this device, and what pruning gains.
+    """Measure where the time of the bundle in DIR goes, and how much pruning saves.
 
-    Every keep answers once in each round, so that a drifting machine hits all alike. Beside what
-    was reached stands the ceiling: what pruning could give here if dropped tokens were free.
-    docs/profiling.md says how everything is measured.
+    Each round asks every keep once, so that a drifting machine affects all of them equally. The
+    result is compared with the ceiling: what pruning could save here if dropped tokens were free.
+    docs/profiling.md explains how everything is measured.
 
     \b
     Example:
       vtp profile out/tiny
-      vtp profile out/tiny --keep 1.0,0.1 --new-tokens 64 --repeat 20 --html profile.html
+      vtp profile out/tiny --keep 0.25 --keep 0.1 --repeat 20 --html profile.html
       vtp profile out/tiny --format json --trace trace.json > profile.json
     """
     from ..runtime import Video, load
@@ -138,7 +138,8 @@ def profile(
     pipeline = load(bundle, engine, threads=threads, variant=variant, guide=guide)
     workload = make_workload(
         pipeline,
-        keeps=None if keeps is None else keeps.split(","),
+        keeps=keeps if keeps or averages else None,
+        averages=averages,
         images=[*images, *(Video(path) for path in videos)],
         prompt=prompt,
         prompt_tokens=prompt_tokens,

@@ -32,36 +32,48 @@ if TYPE_CHECKING:
     "--frames",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Frames to take of a video.  [default: the model's own number]",
+    help="Number of frames of a video.  [default: the model's own number]",
 )
 @click.option("--prompt", required=True, metavar="T", help="The question.")
 @keep_options
-@click.option("--max-new-tokens", type=int, metavar="N", help="Longest answer.")
-@click.option("--temperature", type=float, metavar="X", help="0 is greedy.")
-@click.option("--top-p", type=float, metavar="P", help="Nucleus sampling.")
-@click.option("--top-k", type=int, metavar="N", help="Draw from the N most probable; 0: from all.")
+@click.option("--max-new-tokens", type=int, metavar="N", help="Maximum length of the answer.")
+@click.option(
+    "--temperature", type=float, metavar="X", help="Temperature of sampling; 0 is greedy."
+)
+@click.option(
+    "--top-p",
+    type=float,
+    metavar="P",
+    help="Nucleus sampling: total probability of the candidates.",
+)
+@click.option(
+    "--top-k", type=int, metavar="N", help="Sample from the N most probable tokens; 0: from all."
+)
 @click.option(
     "--repetition-penalty",
     type=float,
     metavar="X",
-    help="Above 1 makes tokens less likely that prompt or answer hold already.",
+    help="Above 1, tokens that are already in prompt or answer become less likely.",
 )
-@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
+@click.option("--seed", type=int, metavar="N", help="Seed of sampling, to repeat an answer.")
 @click.option(
     "--save-overlay",
     type=click.Path(path_type=Path),
     metavar="F.png",
-    help="Write the image with kept patches bright and dropped ones dimmed.",
+    help="Write the image with kept patches bright and dropped patches dimmed.",
 )
 @click.option(
-    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of an input image."
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Maximum number of pixels of an input image.",
 )
 @guide_option
 @click.option(
     "--exit-threshold",
     type=float,
     metavar="X",
-    help="Take the guide's answer where its certainty is above X, such as 0.9.",
+    help="Return the guide's answer if its certainty is above X, such as 0.9.",
 )
 @engine_options
 @variant_option
@@ -71,7 +83,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Stream the answer, or print one JSON document when it is complete.",
+    help="Stream the answer as text, or print one JSON document when it is complete.",
 )
 def run(
     bundle: Path,
@@ -98,8 +110,8 @@ def run(
 ) -> None:
     """Ask the bundle in DIR a question about images or videos.
 
-    The answer streams to stdout; how many tokens were kept and how long it took goes to stderr.
-    Where the prompt holds the model's image token (such as <image>), the images go there.
+    The answer streams to stdout. The number of kept tokens and the times go to stderr. Images go
+    before the question, or to each {image} in the prompt.
 
     \b
     Example:
@@ -164,7 +176,7 @@ def _summary(result: Result) -> str:
         check = "" if guide.consistency is None else f", consistency {guide.consistency:.3f}"
         lines.append(
             f"[guide: {guide.ms:.1f} ms | confidence {guide.confidence:.3f}{check} | "
-            + ("its answer was taken]" if guide.exited else "the large model was asked]")
+            + ("its answer was returned]" if guide.exited else "the large model was asked]")
         )
     before = result.image_tokens_before
     for number, stage in enumerate(result.stages):
@@ -178,7 +190,7 @@ def _summary(result: Result) -> str:
     flops = sum(stage.flops for stage in result.stages)
     lines.append(
         f"[kept {result.image_tokens} of {before} image tokens, "
-        f"{result.average_tokens:.1f} a layer in the mean | "
+        f"{result.average_tokens:.1f} per layer on average | "
         f"prompt {result.prompt_tokens} tokens, {flops / 1e9:.3g} GFLOP ({FLOPS_FORMULA}) | "
         f"vision {times.vision_ms:.1f} ms, prefill {times.prefill_ms:.1f} ms, "
         f"first token after {times.ttft_ms:.1f} ms, "
@@ -230,7 +242,7 @@ def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], targ
     from ..runtime.media.overlay import save_overlay
 
     if result.guide is not None and result.guide.exited:
-        print("[no overlay: the guide answered, nothing was dropped]", file=sys.stderr)
+        print("[no overlay: the guide answered, so nothing was dropped]", file=sys.stderr)
         return
     manifest = pipeline.bundle.manifest
     for number, (source, kept) in enumerate(zip(images, result.reached, strict=False), start=1):

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @engine_options
 @format_option
 def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
-    """Replay the golden sample of the bundle in DIR and compare it with what PyTorch computed.
+    """Replay the golden sample of the bundle in DIR and compare it with PyTorch.
 
-    Runs every target, or variant, that the engine takes, and names the first graph that deviates.
-    Without --engine every engine that this machine has is tried in turn. A bundle that
-    was checked in part is compared as far as it was: vision graph and first language layers.
+    All targets or variants that the engine supports run; the first graph that deviates is named.
+    Without --engine, every engine of this machine is used in turn. If a bundle was checked only in
+    part at export, the same part is compared: the vision graph and the first language layers.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def verify(bundle: Path, engine: str, threads: int | None, form: str) -> None:
         for choice in make_engine(name, manifest).choices(manifest):
             ran, deviations = verify_bundle(opened, name, threads=threads, choice=choice)
             rows += _worst(ran, deviations)
-    show({f"deviation from PyTorch (worst of each output{_extent(manifest)})": rows}, form)
+    show({f"largest deviation from PyTorch, by output{_extent(manifest)}": rows}, form)
 
 
 def _extent(manifest: Manifest) -> str:

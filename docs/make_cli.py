@@ -13,8 +13,9 @@ _WIDTH = 100
 _HEAD = """\
 # The command line
 
-stdout is data, stderr is progress and errors. An error is one line that begins with `Error:` and
-exits with status 1; wrong usage exits with 2. `vtp-export` is `vtp export` by another name.
+Commands write data to stdout, and progress and errors to stderr. An error is one line that begins
+with `Error:`, with exit status 1; wrong usage exits with status 2. `vtp-export` is another name of
+`vtp export`.
 
 <!-- Made by docs/make_cli.py from the help of the commands. -->
 """

@@ -11,8 +11,8 @@ from vtp.samples.hub.table import REPOSITORIES
 PAGE = Path(__file__).resolve().parent / "models.md"
 _BEGIN, _END = "<!-- repositories -->\n", "<!-- end of repositories -->"
 _HEAD = (
-    "| repository | preset | its layout: what was read | exported here with random weights | "
-    "run with its real weights |\n| --- | --- | --- | --- | --- |\n"
+    "| repository | preset | source of the layout | exported with random weights | "
+    "run with real weights |\n| --- | --- | --- | --- | --- |\n"
 )
 
 

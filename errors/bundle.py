@@ -16,7 +16,7 @@ class BundleNotFound(BundleError, FileNotFoundError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{str(path)!r} is no bundle (no manifest.json); make one with: "
+            f"{str(path)!r} is not a bundle (it has no manifest.json): make one with "
             "vtp export MODEL --out DIR"
         )
 
@@ -36,8 +36,8 @@ class ManifestTooNew(BundleError, ValueError):
 
     def __init__(self, found: object, supported: int) -> None:
         super().__init__(
-            f"manifest.json has schema version {found}, this vtp reads up to {supported}: "
-            "update with pip install -U vtp-toolkit, or export the model again"
+            f"manifest.json has schema version {found}, but this vtp reads up to {supported}: "
+            "update vtp with pip install -U vtp-toolkit, or export the model again"
         )
 
 
@@ -46,7 +46,7 @@ class ManifestTooOld(BundleError, ValueError):
 
     def __init__(self, found: object, supported: int) -> None:
         super().__init__(
-            f"manifest.json has schema version {found}, this vtp reads {supported} and newer: "
+            f"manifest.json has schema version {found}, but this vtp reads {supported} or newer: "
             "export the model again"
         )
 
@@ -63,9 +63,9 @@ class GuideMismatch(BundleError, ValueError):
 
     def __init__(self, what: str, guide: object, large: object) -> None:
         super().__init__(
-            f"the guide's {what} ({guide}) is not that of the large model ({large}): a guide needs "
-            "the same tokenizer, chat template and image tokens; take a smaller model of the same "
-            "family"
+            f"the {what} of the guide ({guide}) differs from that of the large model ({large}): a "
+            "guide needs the same tokenizer, chat template and image tokens; use a smaller model "
+            "of the same family"
         )
 
 
@@ -74,7 +74,7 @@ class BundleCorrupted(BundleError, ValueError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(
-            f"bundle file {name!r} {problem}; it was changed or copied incompletely: "
+            f"bundle file {name!r} {problem}: it was changed, or its copy is incomplete; "
             "copy the bundle again, or export the model again"
         )
 
@@ -84,6 +84,6 @@ class UnsafePath(BundleError, ValueError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"path {path!r} in the bundle {problem}; every file of a bundle must lie inside it: "
-            "do not use this bundle unless you know who made it"
+            f"path {path!r} in the bundle {problem}, but every file of a bundle must be inside its "
+            "folder: do not use this bundle unless you know who made it"
         )

@@ -16,7 +16,8 @@ class DataUnreadable(CalibrationError, ValueError):
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(
-            f"data file {source!r} cannot be read: {reason}; it has one JSON object a line with "
+            f"data file {source!r} cannot be read: {reason}; it needs one JSON object per line "
+            "with "
             'image, prompt and, if known, answer: {"image": "a.png", "prompt": "What is it?"}'
         )
 
@@ -25,7 +26,7 @@ class DataInvalid(CalibrationError, ValueError):
     """A line of a data file that is no question, or that the model cannot be asked."""
 
     def __init__(self, source: str, line: int, problem: str, more: int = 0) -> None:
-        others = f" ({more} more line(s) are wrong too)" if more else ""
+        others = f" ({more} more line(s) have errors)" if more else ""
         super().__init__(f"{source}, line {line}: {problem}{others}; nothing was changed")
 
 
@@ -33,7 +34,7 @@ class BoundNotMet(CalibrationError, ValueError):
     """Nothing that was tried stays within the drop, or reaches the accuracy, that was asked for."""
 
     def __init__(self, asked: str, best: str, way_out: str) -> None:
-        super().__init__(f"{asked} cannot be met: {best}; nothing was written: {way_out}")
+        super().__init__(f"{asked} cannot be reached: {best}; nothing was written; {way_out}")
 
 
 class JournalInvalid(CalibrationError, ValueError):
@@ -41,8 +42,8 @@ class JournalInvalid(CalibrationError, ValueError):
 
     def __init__(self, path: Path, line: int) -> None:
         super().__init__(
-            f"journal {str(path)!r} is damaged at line {line}: delete it to start anew, or give "
-            "another --out"
+            f"journal {str(path)!r} is damaged at line {line}: delete it to start again, or choose "
+            "another folder for it (--out; --journal of vtp calibrate quantize)"
         )
 
 
@@ -51,8 +52,8 @@ class JournalBusy(CalibrationError, RuntimeError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"journal {str(path)!r} is in use by another calibration: wait for it, or give "
-            "another --out"
+            f"journal {str(path)!r} is in use by another calibration: wait until it has ended, or "
+            "choose another folder (--out; --journal of vtp calibrate quantize)"
         )
 
 
@@ -60,4 +61,4 @@ class NotCalibratable(CalibrationError, ValueError):
     """A bundle that this calibration has nothing to choose for."""
 
     def __init__(self, bundle: Path, problem: str) -> None:
-        super().__init__(f"{str(bundle)!r} cannot be calibrated so: {problem}")
+        super().__init__(f"{str(bundle)!r} cannot be calibrated this way: {problem}")

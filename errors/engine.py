@@ -30,7 +30,7 @@ class RunFailed(EngineError, RuntimeError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"engine {name!r} could not run a graph: {reason}; where the manifest was edited, "
+            f"engine {name!r} could not run a graph: {reason}; if the manifest was edited, "
             "export the model again"
         )
 
@@ -42,7 +42,7 @@ class VerifyFailed(EngineError, ArithmeticError):
         self.graph, self.measured, self.tolerance = graph, measured, tolerance
         super().__init__(
             f"graph {graph!r} on engine {engine!r} deviates from the golden sample: {measured} "
-            f"(tolerated: {tolerance})"
+            f"(tolerance: {tolerance})"
         )
 
 
@@ -59,7 +59,7 @@ class TargetMissing(EngineError, ValueError):
     def __init__(self, library: str, target: str, carried: Sequence[str]) -> None:
         wanted = " ".join(f"--target {name}" for name in (*carried, target))
         super().__init__(
-            f"{library} takes graphs of target {target!r}, and the bundle carries "
+            f"{library} needs graphs of target {target!r}, but the bundle has only "
             f"{listed(carried)}: export the model again with {wanted}"
         )
 
@@ -78,9 +78,9 @@ class BuildKilled(BuildFailed, MemoryError):
         super().__init__(
             graph,
             engine,
-            "the system killed the build, most likely for lack of memory (about "
+            "the system killed the build, most likely because memory ran out (about "
             f"{estimate / 1e9:.1f} GB are needed, {available / 1e9:.1f} GB were free): close other "
-            "programs, add swap, or build with smaller --max-tokens",
+            "programs, add swap, or build with a smaller --max-tokens",
         )
 
 
@@ -97,7 +97,7 @@ class VariantMissing(EngineError, LookupError):
     def __init__(self, bundle: object, engine: str, built: Iterable[str]) -> None:
         found = listed(built) or "none"
         super().__init__(
-            f"{str(bundle)!r} holds no engines for {engine!r} (built: {found}): "
+            f"{str(bundle)!r} has no engines for {engine!r} (built: {found}): build them with "
             f"vtp build {bundle} --engine {engine}"
         )
 
@@ -107,6 +107,6 @@ class VariantMismatch(EngineError, RuntimeError):
 
     def __init__(self, variant: str, what: str, built: object, here: object, rebuild: str) -> None:
         super().__init__(
-            f"the engines of variant {variant!r} were built for {what} {built}, here is {here}: "
-            f"{rebuild}"
+            f"the engines of variant {variant!r} were built for {what} {built}, but this machine "
+            f"has {here}: {rebuild}"
         )

@@ -24,8 +24,8 @@ class MethodsDoNotCombine(ExportError, ValueError):
 
     def __init__(self, names: Sequence[str], problem: str) -> None:
         super().__init__(
-            f"methods {listed(names)} do not combine: {problem}; at most one method of the vision "
-            "side and one inside the decoder go together, such as fastervlm+pyramiddrop"
+            f"methods {listed(names)} cannot be combined: {problem}; one method on the vision side "
+            "and one inside the decoder can be, such as fastervlm+pyramiddrop"
         )
 
 
@@ -54,7 +54,7 @@ class ScoreNotAvailable(ExportError, ValueError):
             + (
                 reason
                 or "ranks by the [CLS] token, which this vision tower does not have: add --set "
-                "score=column-mean, or take a method that needs no attention "
+                "score=column-mean, or use a method that needs no attention "
                 "(divprune, cdpruner, uniform, random)"
             )
         )
@@ -75,7 +75,7 @@ class PlanInvalid(ExportError, ValueError):
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(
-            f"plan file {source!r} cannot be used: {problem}; make one with: "
+            f"plan file {source!r} cannot be used: {problem}; make one with "
             "vtp calibrate schedule MODEL --data FILE"
         )
 
@@ -85,12 +85,11 @@ class OutputExists(ExportError, FileExistsError):
 
     def __init__(self, path: Path, replaceable: bool) -> None:
         super().__init__(
-            f"{str(path)!r} exists already; "
+            f"{str(path)!r} already exists"
             + (
-                "pass --force to replace it, or give another folder"
+                ": give --force to replace it, or choose another folder"
                 if replaceable
-                else "it is not a bundle, so it is not replaced even with --force; "
-                "give another folder"
+                else " and is not a bundle, so --force does not replace it: choose another folder"
             )
         )
 
@@ -104,7 +103,7 @@ class GraphNotLowered(ExportError, RuntimeError):
     def __init__(self, graph: str, problem: str) -> None:
         super().__init__(
             f"graph {graph!r} could not be lowered: {problem}; this version of transformers or "
-            "torch traces the model differently: use the versions in constraints.txt"
+            "torch traces the model differently: install the versions in constraints.txt"
         )
 
 
@@ -114,8 +113,8 @@ class MixedTypes(ExportError, TypeError):
     def __init__(self, dtype: str, others: Mapping[str, str]) -> None:
         named = first([f"{name} ({found})" for name, found in others.items()])
         super().__init__(
-            f"the model is to be made in {dtype}, but its code makes tensors of another type: "
-            f"{named}; try another --dtype, or the versions in constraints.txt"
+            f"the model should have type {dtype}, but its code makes tensors of another type: "
+            f"{named}; try another --dtype, or install the versions in constraints.txt"
         )
 
 
@@ -124,8 +123,8 @@ class DiskFull(ExportError, OSError):
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         super().__init__(
-            f"the weights of the bundle need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free "
-            f"in {str(folder.parent)!r}: make room, or give --out on another disk"
+            f"the weights of the bundle need {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are "
+            f"free in {str(folder.parent)!r}: free some space, or give --out on another disk"
         )
 
     def __str__(self) -> str:
@@ -137,9 +136,9 @@ class WeightsNotCopied(ExportError, ArithmeticError):
 
     def __init__(self, tensor: str, want: float, got: float) -> None:
         super().__init__(
-            f"tensor {tensor!r} of the weight file holds {got:.6g} where the checkpoint has "
-            f"{want:.6g}: it was copied wrongly, or the disk does not keep what is written; no "
-            "bundle was written"
+            f"tensor {tensor!r} in the weight file has {got:.6g} where the checkpoint has "
+            f"{want:.6g}: it was copied incorrectly, or the disk returns other data than was "
+            "written; no bundle was written"
         )
 
 
@@ -150,7 +149,7 @@ class NotQuantizable(ExportError, ValueError):
         count = shape[axis == "inputs"]
         super().__init__(
             f"{name} with {shape[0]} outputs of {shape[1]} inputs cannot be quantized: its {count} "
-            f"{axis} do not split into {parts}; "
+            f"{axis} cannot be split into {parts}; "
             + ("choose another --block" if axis == "inputs" else "choose --weights int8")
         )
 
@@ -159,7 +158,7 @@ class TargetLacksType(ExportError, ValueError):
     """A type of weights that a target's engines do not take."""
 
     def __init__(self, target: str, what: str, instead: str) -> None:
-        super().__init__(f"target {target} has no {what}: {instead}")
+        super().__init__(f"target {target} does not support {what}: {instead}")
 
 
 class ParityFailed(ExportError, ArithmeticError):
@@ -167,6 +166,6 @@ class ParityFailed(ExportError, ArithmeticError):
 
     def __init__(self, graph: str, measured: str, tolerance: str) -> None:
         super().__init__(
-            f"graph {graph!r} deviates from PyTorch: {measured} (tolerated: {tolerance}); "
+            f"graph {graph!r} deviates from PyTorch: {measured} (tolerance: {tolerance}); "
             "no bundle was written"
         )

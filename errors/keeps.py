@@ -13,14 +13,14 @@ class KeepOutOfRange(VtpError, ValueError):
     def __init__(self, keep: object, total: int | None = None, *, prunes: bool = True) -> None:
         if not prunes:
             super().__init__(
-                f"keep {keep!r} is out of range: without pruning all {total} image tokens are "
-                "kept; leave keep out, or export with a pruning method"
+                f"keep {keep!r} is out of range: this bundle does not prune, so all {total} image "
+                "tokens are kept; leave keep out, or export the model with a pruning method"
             )
             return
         count = f"1..{total}" if total else "at least 1"
         super().__init__(
             f"keep {keep!r} is out of range: give a ratio above 0 and up to 1.0 (such as 0.1), "
-            f"or a whole count of tokens per image, {count}"
+            f"or a whole number of tokens per image, {count}"
         )
 
 
@@ -33,9 +33,10 @@ class KeepCountMismatch(VtpError, ValueError):
         )
         super().__init__(
             f"{len(given)} keep(s) were given ({listed(given)}), but tokens are dropped at "
-            f"{len(layers)} place(s) ({places}): give one keep for each with commas between, in "
-            f"that order, each of all {total} tokens of an image; or 1.0 to drop none, or an "
-            "average (--average) over the layers"
+            f"{len(layers)} place(s) ({places}): give one keep for each place in this order, "
+            f"separated by commas, each relative to all {total} tokens of an image; or 1.0 to drop "
+            "none; or an average over the layers (--average). To try several keeps, repeat --keep "
+            "(vtp profile, vtp calibrate keep)"
         )
 
 
@@ -44,8 +45,8 @@ class KeepGrows(VtpError, ValueError):
 
     def __init__(self, keeps: Sequence[object]) -> None:
         super().__init__(
-            f"keeps {listed(keeps)} grow: what has been dropped cannot come back; give keeps that "
-            "fall or stay equal (each is of all tokens of an image)"
+            f"keeps {listed(keeps)} grow, but dropped tokens cannot come back: give keeps that "
+            "fall or stay equal (each is relative to all tokens of an image)"
         )
 
 
@@ -54,9 +55,9 @@ class ImagesDiffer(VtpError, ValueError):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__(
-            f"images of {listed(sizes)} tokens cannot share one count: this plan keeps a share of "
-            "each image inside the decoder; ask about them one by one, or export with "
-            "--set budget=all"
+            f"images of {listed(sizes)} tokens cannot be pruned together: inside the decoder, this "
+            "plan keeps the same number of tokens of each image; ask about one image at a time, or "
+            "export the model with --set budget=all"
         )
 
 
@@ -65,7 +66,7 @@ class AverageOutOfReach(VtpError, ValueError):
 
     def __init__(self, average: object, least: float) -> None:
         super().__init__(
-            f"an average of {average} is out of reach: the layers before the first drop see every "
-            f"token, so this plan averages at least {least:.3f} of them; drop at an earlier layer, "
-            "or drop in the vision graph too (--method fastervlm+NAME)"
+            f"an average of {average} is out of reach: the layers before the first drop read every "
+            f"token, so the average of this plan is at least {least:.3f}; drop tokens at an "
+            "earlier layer, or in the vision graph too (--method fastervlm+NAME)"
         )

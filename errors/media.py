@@ -33,7 +33,7 @@ class ImageTooLarge(ImageError, ValueError):
     def __init__(self, source: str, width: int, height: int, limit: int) -> None:
         super().__init__(
             f"{source} has {width} x {height} = {width * height:,} pixels, more than the limit of "
-            f"{limit:,}; scale it down, or raise the limit (max_pixels, --max-pixels)"
+            f"{limit:,}: scale it down, or raise the limit (max_pixels, --max-pixels)"
         )
 
 
@@ -48,4 +48,6 @@ class VideoNotSupported(ImageError, ValueError):
     """A video for a model that takes images only."""
 
     def __init__(self) -> None:
-        super().__init__("this model takes no video: give images, or export a model that does")
+        super().__init__(
+            "this model does not support videos: give images, or export a model that does"
+        )

@@ -19,7 +19,7 @@ class ModelNotFound(ModelError, FileNotFoundError):
         why = f" ({reason})" if reason else ""
         super().__init__(
             f"model {model!r} was not found{why}: give a preset ({', '.join(presets)}), "
-            "a hub id such as org/name, or the path of a local folder that holds config.json, "
+            "a hub id such as org/name, or the path of a local folder with config.json, "
             "tokenizer.json, preprocessor_config.json and *.safetensors"
         )
 
@@ -33,7 +33,7 @@ class ModelFileMissing(ModelError, FileNotFoundError):
     def __init__(self, folder: Path, name: str, hint: str = "") -> None:
         super().__init__(
             f"model folder {str(folder)!r} has no {name}"
-            + (f": {hint}" if hint else "; download the complete model and pass its folder")
+            + (f": {hint}" if hint else ": download the complete model and give its folder")
         )
 
     def __str__(self) -> str:
@@ -45,8 +45,8 @@ class LfsPointer(ModelError, ValueError):
 
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(
-            f"{name} in model folder {str(folder)!r} is a Git LFS pointer of a few lines, not the "
-            "file itself: run 'git lfs pull' in the folder, or download the model anew"
+            f"{name} in model folder {str(folder)!r} is a Git LFS pointer, not the file itself: "
+            "run 'git lfs pull' in the folder, or download the model again"
         )
 
 
@@ -57,7 +57,7 @@ class AdapterFolder(ModelError, ValueError):
         super().__init__(
             f"model folder {str(folder)!r} holds an adapter ({kind}) of {base}, not a model: merge "
             "it into that model first (peft: PeftModel.from_pretrained(model, folder)"
-            ".merge_and_unload().save_pretrained(merged), and save the processor beside it), then "
+            ".merge_and_unload().save_pretrained(merged), and save the processor there too), then "
             "export the merged folder"
         )
 
@@ -68,8 +68,8 @@ class OriginalLayout(ModelError, ValueError):
 
     def __init__(self, what: str, converted: str) -> None:
         super().__init__(
-            f"this is {what} in the form of its authors' own code, which is never run; the same "
-            f"model in the form of transformers is {converted}: export that"
+            f"this is {what} in the format of its authors' own code, which vtp never runs: export "
+            f"the same model in the format of transformers, {converted}"
         )
 
 
@@ -78,8 +78,8 @@ class QuantizedModel(ModelError, ValueError):
 
     def __init__(self, how: str, base: str = "") -> None:
         super().__init__(
-            f"the model's weights are quantized already ({how}), and only float weights can be "
-            f"exported: give the model that they were made from{base}, and quantize it with "
+            f"the weights of the model are already quantized ({how}), but only float weights can "
+            f"be exported: give the model that they were made from{base}, and quantize it with "
             "--weights int4 or int8"
         )
 
@@ -96,10 +96,10 @@ class TokenMissing(ModelError, ValueError):
 
     def __init__(self, folder: Path, kind: str, number: int, size: int) -> None:
         super().__init__(
-            f"the tokenizer in {str(folder)!r} has no {kind} token: config.json says that it is id "
-            f"{number}, and the tokenizer, of {size} tokens, has none there that it writes for its "
-            "text; take the tokenizer files of the model's repository, or add the token to the "
-            "tokenizer at that id and save it"
+            f"the tokenizer in {str(folder)!r} has no {kind} token: according to config.json it "
+            f"has id {number}, but the tokenizer ({size} tokens) has no token there that it "
+            "produces from text; use the tokenizer files of the model's repository, or add the "
+            "token to the tokenizer at that id and save it"
         )
 
 
@@ -108,9 +108,9 @@ class UnsafeWeights(ModelError, ValueError):
 
     def __init__(self, folder: Path, found: str) -> None:
         super().__init__(
-            f"model folder {str(folder)!r} has its weights as {found}, which can run code when "
-            "read; only safetensors are read: convert them "
-            "(model.save_pretrained(folder) in transformers writes safetensors)"
+            f"model folder {str(folder)!r} has its weights as {found}, which can run code when it "
+            "is read: convert them to safetensors, the only format that vtp reads "
+            "(model.save_pretrained(folder) in transformers does this)"
         )
 
 
@@ -123,6 +123,6 @@ class WeightsMismatch(ModelError, ValueError):
         kinds = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
         problems = [f"{len(names)} {what}: {first(names)}" for what, names in kinds if names]
         super().__init__(
-            f"the weights in {str(folder)!r} do not fit its config.json: tensors "
+            f"the weights in {str(folder)!r} do not match its config.json: tensors "
             f"{'; '.join(problems)}; download the complete model, or correct config.json"
         )

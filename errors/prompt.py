@@ -14,9 +14,9 @@ class ImageCountMismatch(PromptError, ValueError):
 
     def __init__(self, places: int, images: int, marker: str) -> None:
         super().__init__(
-            f"the prompt has {places} place(s) for images or videos ({marker}) and {images} of "
-            "them were given: give one for each place, of its kind and in its order, or leave the "
-            "places out (images and videos are then put in front)"
+            f"the prompt has {places} place(s) for images or videos ({marker}), but {images} "
+            "image(s) or video(s) were given: give one of the right kind for each place, in "
+            "order, or remove the places (images and videos then go before the text)"
         )
 
 
@@ -25,8 +25,8 @@ class OneTurnOnly(PromptError, ValueError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"this model can be asked one question at a time, because it {why}: start a new "
-            "conversation for every question (generate, stream, vtp run)"
+            f"this model can answer only one question per conversation, because it {why}: start a "
+            "new conversation for every question (generate, stream, vtp run)"
         )
 
 
@@ -42,8 +42,8 @@ class ContextTooLong(PromptError, ValueError):
 
     def __init__(self, needed: int, limit: int, what: str) -> None:
         super().__init__(
-            f"{needed} tokens are needed (image + text + new tokens), but {what} holds {limit}: "
-            "lower keep or max_new_tokens, shorten the prompt, or give fewer images"
+            f"{needed} tokens are needed (image + text + new tokens), but {what} holds "
+            f"{limit}: lower keep or max_new_tokens, shorten the prompt, or give fewer images"
         )
 
 

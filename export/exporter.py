@@ -241,7 +241,7 @@ class _Export:
         if self.options.context is None and context < told:
             self.progress.note(
                 f"prompt and answer may have {context} tokens, not the {told} of config.json: "
-                "beyond them the decoder's attention or its positions change with the length"
+                "beyond that, attention or positions of the decoder depend on the length"
             )
         return checked_layers(self.options.check, cut.plan, cut.parameters)
 

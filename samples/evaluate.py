@@ -2,11 +2,11 @@
 
 `python -m vtp.samples.evaluate fastervlm=out/tiny random=out/tiny-random uniform=out/tiny-uniform`
 asks every bundle the same questions at every average (share of the image tokens that a language
-layer reads) and prints two markdown tables (in percent) and one line of JSON. Answers must match
-exactly, spaces and case aside. A dash stands for an average that the bundle's plan cannot reach.
+layer reads) and prints two Markdown tables (in percent) and one line of JSON. Answers must match
+exactly, except for spaces and case. A dash marks an average that the bundle's plan cannot reach.
 
-`--guide BUNDLE --thresholds 2,0.95,0.5` asks bundles that a guide leads, once for each exit
-threshold instead, and prints how often the guide answered alone.
+`--guide BUNDLE --threshold 2 --threshold 0.95 --threshold 0.5` asks bundles that need a guide, once
+at each exit threshold, and prints how often the guide answered alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vtp.errors import AverageOutOfReach, KeepOutOfRange
 
 from .scenes import KINDS, SHORT_KINDS, Sample, evaluation_set, same_answer
 
-AVERAGES = "1.0,0.5,0.25,0.1,0.05"
+AVERAGES = (1.0, 0.5, 0.25, 0.1, 0.05)
 MAX_NEW_TOKENS = 40
 """The longest answer, to a `describe` question, has 36 tokens and the end."""
 
@@ -120,15 +120,29 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m vtp.samples.evaluate", description=__doc__)
     parser.add_argument("bundles", nargs="+", type=_named, metavar="[NAME=]BUNDLE")
-    parser.add_argument("--count", type=int, default=300, help="questions, all kinds in turn")
-    parser.add_argument("--averages", default=AVERAGES, help="shares, comma between them")
+    parser.add_argument(
+        "--count", type=int, default=300, help="number of questions; kinds alternate"
+    )
+    parser.add_argument(
+        "--average",
+        type=float,
+        action="append",
+        metavar="A",
+        help="share of the image tokens; repeat it for several (default: 1, 0.5, 0.25, 0.1, 0.05)",
+    )
     parser.add_argument("--guide", type=Path, metavar="BUNDLE", help="guide of all bundles")
-    parser.add_argument("--thresholds", help="exit thresholds, comma between them; with --guide")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        action="append",
+        metavar="X",
+        help="exit threshold, with --guide; repeat it for several",
+    )
     parser.add_argument("--seed", type=int, default=20_000, help="seed of the held-out scenes")
     options = parser.parse_args(arguments)
     samples = list(evaluation_set(options.count, options.seed))
-    guided = options.thresholds is not None
-    points = [float(x) for x in (options.thresholds if guided else options.averages).split(",")]
+    guided = options.threshold is not None
+    points = options.threshold if guided else options.average or list(AVERAGES)
     figures: dict[str, dict[float, dict[str, float] | None]] = {}
     for name, folder in options.bundles:
         pipe = vtp.load(folder, guide=options.guide)

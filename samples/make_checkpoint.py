@@ -1,17 +1,17 @@
-"""Write a checkpoint of random weights in the Hugging Face form, of any family and size:
+"""Write a checkpoint of random weights in Hugging Face format, of any family and size:
 
     python -m vtp.samples.make_checkpoint llava --size 7b --dtype float16 --shards 3 --out DIR
     python -m vtp.samples.make_checkpoint qwen2_vl --size tiny --out DIR
     python -m vtp.samples.make_checkpoint llava --size 7b --layout hub --small --out DIR
     python -m vtp.samples.make_checkpoint --list
 
-For tests and benchmarks: dimensions are the published ones, weights are drawn as transformers
-initialises them, and the tokenizer is the sample model's with an id for every row. No more than one
-block of random numbers is in memory, so a 7B model takes as long as its bytes take to write.
+The checkpoint is for tests and benchmarks: it has the published dimensions, random weights as
+transformers initializes them, and the tokenizer of the sample model with an id for every row. Only
+one block of random numbers is in memory at a time: a 7B model takes as long as writing its bytes.
 
-With ``--layout hub`` names of tensors, shards, configuration, tokenizer and templates are those of
-the repository that published the model (``vtp.samples.hub``), and so are its type and its number of
-shards unless others are given; ``--small`` makes it of small dimensions in the same form.
+With ``--layout hub``, names of tensors, shards, configuration, tokenizer and templates are those of
+the repository that published the model (``vtp.samples.hub``), and so are the type and the number of
+shards by default. ``--small`` uses small dimensions in the same layout.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def make_checkpoint(
         OSError: not enough room, or ``out`` cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{str(out)!r} exists already; give another --out")
+        raise FileExistsError(f"{str(out)!r} already exists: choose another --out")
     repository = _repository(family, size) if layout == HUB else None
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
@@ -157,7 +157,9 @@ def _write_as_library(folder: Path, family: str, size: str, dtype: str) -> Shape
 def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(f"{needed / 1e9:.2f} GB are needed in {folder}, {free / 1e9:.2f} GB are free")
+        raise OSError(
+            f"{needed / 1e9:.2f} GB are needed in {folder}, but {free / 1e9:.2f} GB are free"
+        )
 
 
 def _write_weights(folder: Path, parts: list[Shapes], tensors: RandomTensors) -> None:
@@ -187,20 +189,24 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="family of the model")
-    parser.add_argument("--size", default="tiny", help="size, such as 7b (--list shows all)")
-    parser.add_argument("--out", type=Path, help="folder to write")
+    parser.add_argument("--size", default="tiny", help="size, such as 7b; --list shows all")
+    parser.add_argument("--out", type=Path, help="output folder")
     parser.add_argument(
-        "--dtype", choices=list(TYPES), help="of the weights (float16, or the hub's)"
+        "--dtype",
+        choices=list(TYPES),
+        help="type of the weights (default: float16, or that of the hub)",
     )
-    parser.add_argument("--shards", type=int, help="number of weight files (1, or the hub's)")
+    parser.add_argument(
+        "--shards", type=int, help="number of weight files (default: 1, or that of the hub)"
+    )
     parser.add_argument(
         "--layout",
         choices=[LIBRARY, HUB],
         default=LIBRARY,
-        help="as transformers writes it today, or as its repository was published",
+        help="as transformers writes it now, or as the repository was published",
     )
     parser.add_argument("--small", action="store_true", help="with --layout hub: small dimensions")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     parser.add_argument("--list", action="store_true", help="show all families and sizes")
     given = parser.parse_args(arguments)
     if given.list:
@@ -213,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"size {given.size!r} of {given.family}: one of {', '.join(SIZES[given.family])}"
         )
     if given.small and given.layout != HUB:
-        parser.error("--small is an option of --layout hub; without it there is --size tiny")
+        parser.error("--small needs --layout hub; otherwise use --size tiny")
     try:
         make_checkpoint(
             given.family,

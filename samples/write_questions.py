@@ -1,8 +1,8 @@
 """Questions about drawn scenes as files, to try `vtp calibrate` with.
 
-`python -m vtp.samples.write_questions OUT --count 300` writes `OUT/questions.jsonl`, one object a
-line with image, prompt, answer and kind, and the pictures beside it in `OUT/images`. Needs numpy
-and Pillow only.
+`python -m vtp.samples.write_questions --out DIR --count 300` writes `DIR/questions.jsonl`, one
+object per line with image, prompt, answer and kind, and the pictures to `DIR/images`. It needs
+only numpy and Pillow.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m vtp.samples.write_questions", description=__doc__
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    parser.add_argument("--count", type=int, default=300, help="questions, all kinds in turn")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--count", type=int, default=300, help="number of questions; kinds alternate"
+    )
     parser.add_argument("--seed", type=int, default=30_000, help="seed of the scenes")
-    parser.add_argument("--no-answers", action="store_true", help="leave the right answers out")
-    parser.add_argument("--long", action="store_true", help="ask for descriptions too")
+    parser.add_argument("--no-answers", action="store_true", help="write no answers")
+    parser.add_argument("--long", action="store_true", help="also ask for descriptions")
     options = parser.parse_args(arguments)
     path = write_questions(
         options.out,

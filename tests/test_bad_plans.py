@@ -52,19 +52,19 @@ def test_a_layer_outside_the_decoder(
         (("--stage", "1:1.5:attention"), "out of range"),
         (("--stage", "1:0.5:love"), "known: attention, next-attention"),
         (("--method", "schedule"), "at least one --stage"),
-        (("--method", "none", "--stage", "1:0.5:vision"), "do not combine"),
+        (("--method", "none", "--stage", "1:0.5:vision"), "cannot be combined"),
         (("--method", "fastv:99"), "it has no presets"),
         (("--method", "sparsevlm:99"), "sparsevlm:v2-64"),
-        (("--method", "fastv+pyramiddrop"), "two of them drop in the decoder"),
-        (("--method", "fastervlm+random"), "two of them drop in the vision side"),
-        (("--method", "fastervlm+fastervlm"), "drop in the vision side"),
+        (("--method", "fastv+pyramiddrop"), "two of them drop tokens in the decoder"),
+        (("--method", "fastervlm+random"), "two of them drop tokens in the vision side"),
+        (("--method", "fastervlm+fastervlm"), "drop tokens in the vision side"),
         (("--method", "none+fastv"), "keep every token"),
         (("--method", "guide+fastv"), "keep every token"),
         (("--method", "fastervlm+"), "method '' is unknown"),
         (("--set", "colour=red"), "fastervlm.score"),
         (("--method", "none", "--set", "layer=1"), "it has no parameters"),
         (("--method", "fastv", "--set", "layer=two"), "a value of type int"),
-        (("--method", "pyramiddrop", "--set", "layers=1,x"), "ints with commas between"),
+        (("--method", "pyramiddrop", "--set", "layers=1,x"), "ints separated by commas"),
         (("--method", "pyramiddrop", "--set", "layers=1"), "one ratio for each"),
         (("--method", "sparsevlm", "--set", "version=v3"), "v1 or v2"),
         (("--method", "sparsevlm", "--set", "recycle=2"), "a share in (0, 1]"),
@@ -95,7 +95,7 @@ def test_a_parameter_that_two_methods_have(random_llava: Path, tmp_path: Path) -
 
 def test_a_vision_score_that_no_graph_emits(export: Callable[..., str]) -> None:
     message = export("--method", "schedule", "--stage", "1:0.5:vision")
-    assert "no method of the vision side" in message
+    assert "no method on the vision side" in message
 
 
 def test_set_needs_a_value(vtp: Any, random_llava: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_threshold_without_a_guide(vtp: Any, staged: Path, scene: Path) -> Non
     outcome = vtp(*arguments, "--exit-threshold", "0.9")
     assert outcome.status == 2
     assert "--guide" in outcome.err
-    assert "is no guide" in vtp(*arguments, "--guide", staged).error()
+    assert "is not a guide" in vtp(*arguments, "--guide", staged).error()
 
 
 def test_a_graph_of_the_chain_that_is_missing(

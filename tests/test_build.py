@@ -130,9 +130,9 @@ def test_later_stages_hold_fewer_rows(
 @pytest.mark.parametrize(
     ("tokens", "images", "message"),
     [
-        (10**6, 1, "the model's context is the most"),
-        (100, 1, "counts the image tokens too"),
-        (None, 40, "counts the image tokens too"),
+        (10**6, 1, "this is the model's context"),
+        (100, 1, "includes the image tokens"),
+        (None, 40, "includes the image tokens"),
     ],
 )
 def test_limits_out_of_reach(
@@ -296,7 +296,11 @@ def test_a_library_that_is_not_here(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "error", "message"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", BuildKilled, "for lack of"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            BuildKilled,
+            "because memory ran out",
+        ),
         ("import os; os.abort()", BuildFailed, "ended with status -6"),
         ("print()", BuildFailed, "ended with status 0"),
     ],
@@ -343,8 +347,11 @@ HERE = Here(version="1.7.1.116", machine="x86_64", capability="8.9")
 @pytest.mark.parametrize(
     ("here", "message"),
     [
-        (replace(HERE, version="1.8.0"), "tensorrt-rtx version 1.7.1.116, here is 1.8.0"),
-        (replace(HERE, machine="aarch64"), "machine type x86_64, here is aarch64"),
+        (
+            replace(HERE, version="1.8.0"),
+            "tensorrt-rtx version 1.7.1.116, but this machine has 1.8.0",
+        ),
+        (replace(HERE, machine="aarch64"), "machine type x86_64, but this machine has aarch64"),
         (replace(HERE, capability="12.0"), "--compute-capability 8.9 .*--compute-capability 12.0"),
     ],
 )
@@ -410,13 +417,13 @@ def test_an_engine_file_from_elsewhere_is_not_loaded(
 
 def test_a_variant_that_the_engine_has_not_is_told(built: Path, vtp: Any) -> None:
     with pytest.raises(
-        OptionInvalid, match=r"variant 'tensorrt-rtx' .*engine cpu \(none is built\)"
+        OptionInvalid, match=r"variant 'tensorrt-rtx' .*engine cpu \(none was built\)"
     ):
         load(built, "cpu", variant="tensorrt-rtx")
     told = vtp("run", built, "--variant", "fast", "--prompt", "what?").error()
     assert (
         told
-        == "variant 'fast' is not accepted: give one that is built for engine auto (tensorrt-rtx)"
+        == "variant 'fast' is not accepted: give a variant built for engine auto (tensorrt-rtx)"
     )
 
 

@@ -114,7 +114,9 @@ def test_json_of_inspect(vtp: Any, random_bundle: Path) -> None:
     assert {len(row["sha256"]) for row in data["files"]} == {64}
     facts = {row["entry"]: row["value"] for row in data["bundle"]}
     assert facts["method"] == "fastervlm"
-    assert facts["image tokens"].startswith("2.0 of 16 a layer in the mean (keep 0.1), any other")
+    assert facts["image tokens"].startswith(
+        "2.0 of 16 per layer on average (keep 0.1), can be changed"
+    )
     inputs = {spec["name"] for graph in data["graphs"] for spec in graph["inputs"]}
     assert {"pixel_values", "keep", "past_key_values.1.value"} <= inputs
 
@@ -187,7 +189,7 @@ def test_the_answer_alone_is_on_stdout(run: Any) -> None:
     stage, whole = outcome.err.splitlines()
     assert stage.startswith("[stage 0: layers 0..1 | 2 of 16 image tokens | ")
     assert "GFLOP | KV " in stage
-    assert whole.startswith("[kept 2 of 16 image tokens, 2.0 a layer in the mean | prompt ")
+    assert whole.startswith("[kept 2 of 16 image tokens, 2.0 per layer on average | prompt ")
     assert "GFLOP (per layer 2(2nda + 2ndk + 2nna + 3ndm))" in whole
 
 
@@ -315,3 +317,34 @@ def test_an_export_tells_the_result_on_stdout_and_progress_on_stderr(
     plan = json.loads((out / "manifest.json").read_text())["plan"]
     assert plan["methods"] == [{"name": "random", "parameters": {"seed": 3}}]
     assert plan["drops"][0]["keep"] == 4
+
+
+# --- one grammar for keeps, and options that were renamed ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "out", "--prompt", "what?"),
+        ("export", "tiny", "--out", "out"),
+        ("calibrate", "quantize", "out", "--data", "q.jsonl", "--out", "made"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_that_takes_one_keep_refuses_several(vtp: Any, words: tuple[str, ...]) -> None:
+    outcome = vtp(*words, "--keep", "0.5", "--keep", "0.1")
+    assert outcome.status == 2
+    assert "--keep was given 2 times" in outcome.err
+
+
+def test_the_old_names_of_options_still_work(vtp: Any, tmp_path: Path) -> None:
+    asked = ("calibrate", "quantize", tmp_path, "--data", "q.jsonl")
+    old = vtp(*asked, "--to", tmp_path / "made", "--weights", "int8")
+    assert "Note: --to of vtp calibrate quantize is now --out" in old.err
+    assert "Note: --weights of vtp calibrate quantize is now --precision" in old.err
+    assert "is not a bundle" in old.err
+    both = vtp(*asked, "--to", tmp_path / "made", "--out", tmp_path / "journal")
+    assert (both.status, "--journal" in both.err) == (2, True)
+    twice = vtp(*asked, "--out", "made", "--weights", "int8", "--precision", "fp8")
+    assert (twice.status, "give --precision only" in twice.err) == (2, True)
+    assert vtp(*asked).status == 2

@@ -74,18 +74,18 @@ def test_this_machine_is_read_as_the_system_says(tmp_path: Path) -> None:
 def test_doctor_tells_all_engines_packages_and_models(vtp: Any) -> None:
     told = json.loads(vtp("doctor", "--memory", "8", "--format", "json").out)
     assert [row["engine"] for row in told["engines"]] == list(ENGINES)
-    reasons = {row["engine"]: row["why not, and what to do"] for row in told["engines"]}
+    reasons = {row["engine"]: row["reason, and what to do"] for row in told["engines"]}
     assert reasons["cpu"] is None
     assert "pip install" in reasons["cuda"]
     sensors = {row["sensor"]: row for row in told["sensors"]}
     assert set(sensors) == {"processor", "jetson", "nvml"}
-    assert "load" in sensors["processor"]["tells"]
-    assert sensors["jetson"]["tells"] == []
-    assert "no Jetson" in sensors["jetson"]["why nothing"]
+    assert "load" in sensors["processor"]["measures"]
+    assert sensors["jetson"]["measures"] == []
+    assert "not a Jetson" in sensors["jetson"]["reason if nothing"]
     packages = {row["package"]: row for row in told["packages"]}
     assert set(packages) == set(PACKAGES)
-    assert packages["torch"]["to get it"] is None
-    assert "vtp-toolkit[gpu]" in packages["onnxruntime-gpu"]["to get it"]
+    assert packages["torch"]["install"] is None
+    assert "vtp-toolkit[gpu]" in packages["onnxruntime-gpu"]["install"]
     models = {row["preset"]: row for row in told["models"]}
     llava = footprint("llava", "7b")
     assert models["llava15"]["int4"]["bytes at keep 0.1"] == llava.needs("int4", 0.1)
@@ -96,7 +96,7 @@ def test_doctor_tells_all_engines_packages_and_models(vtp: Any) -> None:
 @pytest.mark.parametrize("form", ["table", "md", "csv"])
 def test_doctor_for_people(vtp: Any, form: str) -> None:
     shown = vtp("doctor", "--memory", "16.2", "--format", form).out
-    assert "what fits in 16.2 GB" in shown
+    assert "what fits into 16.2 GB" in shown
     assert "GB: up to keep" in shown
     assert "GB: fits" in shown
     assert "GB: no" in shown

@@ -16,7 +16,19 @@ def test_accuracy_at_equal_averages(
     tiny_bundle: Path, sgl_bundle: Path, guide_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundles = [f"vision={tiny_bundle}", f"decoder={sgl_bundle}"]
-    evaluate.main([*bundles, "--count", "7", "--averages", "0.5,0.1", "--guide", str(guide_bundle)])
+    evaluate.main(
+        [
+            *bundles,
+            "--count",
+            "7",
+            "--average",
+            "0.5",
+            "--average",
+            "0.1",
+            "--guide",
+            str(guide_bundle),
+        ]
+    )
     out, err = capsys.readouterr()
     table = [line.split("|")[1:-1] for line in out.splitlines()[2:4]]
     assert [row[0].strip() for row in table] == ["vision", "decoder"]
@@ -33,7 +45,8 @@ def test_accuracy_at_equal_averages(
 def test_accuracy_by_exit_threshold(
     sgl_bundle: Path, guide_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--count", "7", "--guide", str(guide_bundle), "--thresholds", "2,0.9,0"]
+    thresholds = [part for at in ("2", "0.9", "0") for part in ("--threshold", at)]
+    asked = ["--count", "7", "--guide", str(guide_bundle), *thresholds]
     evaluate.main([f"sgl={sgl_bundle}", *asked])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"]["sgl"]
     never, sometimes, always = (figures[key]["exits"] for key in ("2.0", "0.9", "0.0"))

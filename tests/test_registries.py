@@ -1,4 +1,4 @@
-"""Every row of every table of names: it imports, knows its own name, and stands in the README."""
+"""Every row of every table of names: it imports, knows its own name, and stands in its page."""
 
 from __future__ import annotations
 
@@ -33,13 +33,21 @@ TABLES: dict[str, Mapping[str, object]] = {
     "scores": SCORES,
     "presets": PRESETS,
 }
+PAGES = {
+    "methods": "methods.md",
+    "families": "models.md",
+    "engines": "engines.md",
+    "targets": "engines.md",
+    "scores": "methods.md",
+    "presets": "models.md",
+}
+"""Table -> the page in docs/ that has a row for each of its names."""
 ROWS = [(table, name) for table, rows in TABLES.items() for name in rows]
 
 
-@pytest.fixture(scope="module")
-def readme(root: Path) -> str:
-    """The README's text."""
-    return (root / "README.md").read_text(encoding="utf-8")
+def page(root: Path, name: str) -> str:
+    """The text of a page in docs/."""
+    return (root / "docs" / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -98,19 +106,31 @@ def test_presets(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands(name: str, readme: str) -> None:
+def test_commands(name: str, root: Path) -> None:
     assert command(name).name == name
-    assert f"vtp {name}" in readme
+    assert f"vtp {name}" in page(root, "getting-started.md")
 
 
 @pytest.mark.parametrize(("table", "name"), ROWS)
-def test_every_name_stands_in_the_readme(readme: str, table: str, name: str) -> None:
-    assert f"`{name}`" in readme
+def test_every_name_stands_in_its_page(root: Path, table: str, name: str) -> None:
+    assert f"`{name}`" in page(root, PAGES[table])
+
+
+def test_the_readme_leads_to_every_page(root: Path) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for path in root.glob("docs/*.md"):
+        assert f"](docs/{path.name})" in readme, path.name
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_row_with_its_paper(readme: str, name: str) -> None:
-    (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
+def test_every_method_has_a_row_with_its_paper(root: Path, name: str) -> None:
+    _, found, after = page(root, "methods.md").partition("## All methods\n")
+    assert found
+    (row,) = (
+        line
+        for line in after.partition("\n## ")[0].splitlines()
+        if line.startswith(f"| `{name}` |")
+    )
     paper = method_class(name).paper
     assert paper is None or paper in row
 

@@ -101,12 +101,12 @@ def test_list_works(device: Environment) -> None:
 def test_doctor_works(device: Environment) -> None:
     told = json.loads(device.run("vtp", "doctor", "--format", "json", check=True).stdout)
     packages = {row["package"]: row for row in told["packages"]}
-    assert packages["torch"]["to get it"] == "pip install 'vtp-toolkit[export]'"
+    assert packages["torch"]["install"] == "pip install 'vtp-toolkit[export]'"
     assert {row["preset"] for row in told["models"]} >= {"llava15", "qwen2.5-vl-7b"}
 
 
 def test_quantize_says_what_it_needs(device: Environment, tiny_bundle: Path) -> None:
-    asked = ("--data", "no.jsonl", "--to", "out")
+    asked = ("--data", "no.jsonl", "--out", "out")
     done = device.run("vtp", "calibrate", "quantize", tiny_bundle, *asked)
     assert done.returncode == 1
     assert "vtp-toolkit[export]" in done.stderr.splitlines()[-1]
@@ -143,7 +143,14 @@ def test_run_answers(device: Environment, tiny_bundle: Path, scene: Path) -> Non
 
 def test_calibrate_keep_works(device: Environment, tiny_bundle: Path) -> None:
     device.run(
-        "python", "-m", "vtp.samples.write_questions", "questions", "--count", "3", check=True
+        "python",
+        "-m",
+        "vtp.samples.write_questions",
+        "--out",
+        "questions",
+        "--count",
+        "3",
+        check=True,
     )
     asked = ("--data", "questions/questions.jsonl", "--keep", "0.2", "--max-drop", "100")
     done = device.run("vtp", "calibrate", "keep", tiny_bundle, *asked, "--dry-run", check=True)

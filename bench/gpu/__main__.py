@@ -1,8 +1,8 @@
 """Everything that needs an NVIDIA device, in one run: ``python -m vtp.bench.gpu``.
 
-Runs with what it finds, needs no network, and says why it leaves something out. Each check runs in
-a process of its own, so that one that dies takes no other with it. Prints a report in Markdown for
-``docs/benchmarks.md``, and as the last line one JSON document.
+Runs with what is installed, needs no network, and says why it skips something. Each check runs in a
+separate process, so that a crash does not affect the others. Prints a report in Markdown for
+``docs/benchmarks.md``, and one JSON document as the last line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 CHECKS = {
-    "machine": "what is here",
+    "machine": "hardware and versions",
     "kernel": "the selection kernel against the NumPy reference, the floor, and torch",
     "engines": "every engine against the golden sample; time to the first token and decode",
     "profile": "vtp profile on every engine: the clock of the device, sensors, energy",
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("checks", nargs="*", default=list(CHECKS), metavar="CHECK")
     parser.add_argument("--check", choices=CHECKS, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, default=Path("out") / "gpu")
-    parser.add_argument("--bundle", type=Path, help="bundle of tiny; exported if not given")
+    parser.add_argument("--bundle", type=Path, help="bundle of tiny (default: it is exported)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.check:

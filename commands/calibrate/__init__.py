@@ -21,15 +21,15 @@ COMMANDS: dict[str, str] = {
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def calibrate() -> None:
-    """Choose how many tokens stay, and where they are dropped, on data of your own.
+    """Choose keeps, schedules, exit thresholds and quantization with your own data.
 
-    The data is a file of one JSON object a line: image (a path), prompt, and, where it is known,
-    answer. What has been answered is kept on disk: the same command goes on after an interruption.
+    The data is a file with one JSON object per line: image (a path), prompt and, where it is known,
+    answer. Answers are stored on disk: after an interruption, the same command resumes.
 
     \b
     Example:
       vtp calibrate keep out/tiny --data questions.jsonl --max-drop 1
       vtp calibrate schedule tiny --data questions.jsonl --average 0.25
       vtp calibrate exit out/large --guide out/small --data questions.jsonl
-      vtp calibrate quantize out/tiny --data questions.jsonl --to out/tiny-int8
+      vtp calibrate quantize out/tiny --data questions.jsonl --out out/tiny-int8
     """

@@ -22,8 +22,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def confidence_option(
-    what: str = "Chance that the choice holds on other questions of the same kind; 0 takes what "
-    "was measured on these as it is.",
+    what: str = "Probability that the choice also holds for other questions of the same kind; 0 "
+    "uses the values measured on this data.",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--confidence``; ``what`` says what it is the chance of."""
     return click.option(
@@ -36,30 +36,34 @@ def confidence_option(
     )
 
 
+def question_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--data`` and ``--max-new-tokens``."""
+    function = click.option(
+        "--max-new-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Maximum length of an answer, in tokens.",
+    )(function)
+    return click.option(
+        "--data",
+        "data_file",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Questions, one JSON object per line: image, prompt and, where it is known, answer.",
+    )(function)
+
+
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--data``, ``--out`` and ``--max-new-tokens``."""
-    for option in (
-        click.option(
-            "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."
-        ),
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="Folder for what is found, and for the journal that an interrupted calibration "
-            "goes on from.  [default: NAME-calibration beside the data file]",
-        ),
-        click.option(
-            "--data",
-            "data_file",
-            required=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Questions, one JSON object a line: image, prompt, and answer where it is known.",
-        ),
-    ):
-        function = option(function)
-    return function
+    function = click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Folder for the results and for the journal, from which an interrupted calibration "
+        "resumes.  [default: NAME-calibration next to the data file]",
+    )(function)
+    return question_options(function)
 
 
 @contextmanager
@@ -70,17 +74,18 @@ def opened(data_file: Path, out: Path | None) -> Iterator[tuple[QuestionFile, Pa
 
     data = read_questions(data_file)
     if data.ignored:
-        print(f"Note: not read of {data_file}: {', '.join(data.ignored)}", file=sys.stderr)
+        print(f"Note: ignored in {data_file}: {', '.join(data.ignored)}", file=sys.stderr)
     folder = out or data_file.with_name(f"{data_file.stem}-calibration")
     with Journal(folder / JOURNAL) as journal:
         before = len(journal)
         if before:
-            print(f"[{journal.path} holds {before} answers]", file=sys.stderr)
+            print(f"[{journal.path} has {before} answers]", file=sys.stderr)
         try:
             yield data, folder, journal
         except (KeyboardInterrupt, SystemExit):
             print(
-                f"\n[{len(journal)} answers are kept in {journal.path}; the same command goes on]",
+                f"\n[{len(journal)} answers are stored in {journal.path}; run the command again to "
+                "resume]",
                 file=sys.stderr,
             )
             raise

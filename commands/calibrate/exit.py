@@ -32,19 +32,19 @@ _SHOWN = 8
     "--max-drop",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="Most percentage points that may be lost beside the large model alone.  [default: 1]",
+    help="Largest loss compared with the large model alone, in percentage points.  [default: 1]",
 )
 @click.option(
     "--accuracy",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="Instead: least accuracy (or agreement with the large model), in percent.",
+    help="Lowest accuracy (or agreement with the large model), in percent; replaces --max-drop.",
 )
 @click.option(
     "--exits",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="Instead: least share of the questions that the guide answers alone, in percent.",
+    help="Lowest share of questions that the guide answers alone, in percent; replaces --max-drop.",
 )
 @engine_options
 @format_option
@@ -62,10 +62,10 @@ def exit_(
     threads: int | None,
     form: str,
 ) -> None:
-    """Find the exit threshold of the bundle in DIR and its guide (SGL).
+    """Find the exit threshold for the bundle in DIR and its guide (SGL).
 
-    Both models answer every question once. The threshold is the lowest that meets --max-drop or
-    --accuracy, or the highest that meets --exits; give it to vtp run as --exit-threshold.
+    Both models answer every question once. The result is the lowest threshold that meets --max-drop
+    or --accuracy, or the highest that meets --exits. Use it with vtp run --exit-threshold.
 
     \b
     Example:
@@ -79,7 +79,7 @@ def exit_(
     wishes = {"--max-drop": max_drop, "--accuracy": accuracy, "--exits": exits}
     named = [name for name, value in wishes.items() if value is not None]
     if len(named) > 1:
-        raise click.UsageError(f"{', '.join(named)}: give one of them")
+        raise click.UsageError(f"give only one of {', '.join(named)}")
     wish = ExitWish(
         max_drop=0.01 if not named else None if max_drop is None else max_drop / 100,
         accuracy=None if accuracy is None else accuracy / 100,

@@ -10,11 +10,10 @@ import click
 
 from ...runtime.bundle.keep import Keep, Keeps, show_keeps
 from ..options import (
-    KeepsType,
-    KeepType,
     engine_options,
     format_option,
     guide_option,
+    keeps_options,
     variant_option,
 )
 from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
@@ -38,32 +37,16 @@ PICTURE = "keep.svg"
     default=1.0,
     show_default=True,
     metavar="P",
-    help="Most percentage points of accuracy (or of agreement) that may be lost.",
+    help="Largest loss of accuracy (or of agreement), in percentage points.",
 )
-@click.option(
-    "--keep",
-    "keeps",
-    multiple=True,
-    type=KeepsType(),
-    metavar="K",
-    help="Keep to try, as for vtp run; again for more.  [default: ten from 0.75 down to 0.03, or "
-    "averages of them where a plan drops at several places]",
-)
-@click.option(
-    "--average",
-    "averages",
-    multiple=True,
-    type=KeepType(),
-    metavar="A",
-    help="Average over the language layers to try; again for more.",
-)
+@keeps_options("ten from 0.75 to 0.03; averages of them where a plan drops at several places")
 @guide_option
 @click.option(
     "--write/--dry-run",
     "write",
     default=None,
-    help="Make the choice the default of each bundle, or only show it.  [default: write it for one "
-    "bundle, show it for several]",
+    help="Make the choice the default of each bundle, or only show it.  [default: write for one "
+    "bundle, show for several]",
 )
 @engine_options
 @variant_option
@@ -84,11 +67,11 @@ def keep(
     variant: str | None,
     form: str,
 ) -> None:
-    """Find the smallest keep of the bundle in each DIR that loses no more than --max-drop.
+    """Find the smallest keep of the bundle in each DIR that loses at most --max-drop.
 
-    Measures accuracy where the data has answers, and agreement with the unpruned model where it has
-    not. The choice becomes the default in the manifest, which remembers the old one. Writes a
-    picture of accuracy against time to the first token.
+    Questions with an answer measure accuracy; questions without one measure agreement with the
+    unpruned model. The choice becomes the default in the manifest, which records the old one. A
+    picture shows accuracy against time to the first token.
 
     \b
     Example:
@@ -113,7 +96,7 @@ def keep(
     with opened(data_file, out) as (data, folder, journal):
         for path, (points, left_out) in tried:
             if left_out is not None:
-                print(f"Note: smaller ones are not tried, {path}: {left_out}", file=sys.stderr)
+                print(f"Note: {path}: smaller keeps are not tried: {left_out}", file=sys.stderr)
             progress.step(f"asking {path} {len(data.questions)} questions at {len(points)} keeps")
             pipeline = load(path, engine, threads=threads, variant=variant, guide=guide)
             asker = Asker(pipeline, data, journal, options, progress)
@@ -160,8 +143,9 @@ def keep(
 def _note(row: Row, confidence: float) -> None:
     seen = row.measured
     print(
-        f"[{row.bundle.path}: keep {show_keeps(row.keep)} loses {100 * seen.drop:.2f} points here"
-        + (f", at most {100 * row.bound:.2f} elsewhere" if confidence else "")
+        f"[{row.bundle.path}: keep {show_keeps(row.keep)} loses {100 * seen.drop:.2f} points on "
+        "this data"
+        + (f", at most {100 * row.bound:.2f} on similar questions" if confidence else "")
         + f"; first token after {seen.ttft_ms:.1f} ms]",
         file=sys.stderr,
     )

@@ -4,52 +4,57 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ...packages import require
 from ...runtime.bundle.keep import Keeps, show_keeps
-from ..options import KeepsType, bundle_argument, format_option
-from .common import ShownProgress, confidence_option, data_options, opened, percent, tell
+from ..options import KEEP_HELP, bundle_argument, format_option, keep_option
+from .common import ShownProgress, confidence_option, opened, percent, question_options, tell
 
 if TYPE_CHECKING:
     from ...calibration.measure import Measured
     from ...calibration.quantize import Quantized
 
 
+_PRECISIONS = ("int8", "fp8", "int4-awq")
+_T = TypeVar("_T")
+
+
 @click.command()
 @bundle_argument
-@data_options
-@confidence_option(
-    "Chance that no more is lost on other questions than 'drop at most' says; the choice goes by "
-    "what was measured on these."
-)
+@question_options
 @click.option(
-    "--weights",
-    "form_of_weights",
-    type=click.Choice(["int8", "fp8", "int4-awq"]),
-    default="int8",
-    show_default=True,
-    help="int8 and fp8: weights and activations of all matrix products (fp8 for TensorRT on cards "
-    "of compute capability 8.9 and up). int4-awq: the decoder's weights alone, those that meet "
-    "large activations with more care.",
-)
-@click.option(
-    "--to",
+    "--out",
     "target",
-    required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder for the quantized bundle; the bundle in DIR stays as it is.",
+    help="Folder for the quantized bundle; the original bundle is not changed.  [required]",
 )
-@click.option("--force", is_flag=True, help="Replace the bundle that is there already.")
 @click.option(
-    "--keep",
-    "keeps",
-    type=KeepsType(),
-    metavar="K",
-    help="Keep of the deployed model, at which activations are seen.  [default: the bundle's]",
+    "--journal",
+    "journal_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the journal, from which an interrupted calibration resumes.  [default: "
+    "NAME-calibration next to the data file]",
+)
+@confidence_option(
+    "Confidence of the bound 'drop at most' for other questions of the same kind. It does not "
+    "influence which parts are quantized: the measured drop does."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(_PRECISIONS),
+    help="int8, fp8: weights and activations of all matrix products (fp8: only TensorRT, on cards "
+    "with compute capability 8.9 or higher). int4-awq: only the weights of the decoder; those that "
+    "meet large activations are rounded with more care.  [default: int8]",
+)
+@click.option("--force", is_flag=True, help="Replace the output bundle if it exists.")
+@keep_option(
+    f"Keep at which activations are recorded, which should be the deployed one: {KEEP_HELP}.  "
+    "[default: the bundle's]"
 )
 @click.option(
     "--max-drop",
@@ -57,8 +62,8 @@ if TYPE_CHECKING:
     default=1.0,
     show_default=True,
     metavar="P",
-    help="Most percentage points of accuracy (or of agreement with the bundle in DIR) that may be "
-    "lost on the data; parts that suffer most stay as they are until it holds.",
+    help="Largest loss on the data, in percentage points of accuracy (or of agreement with the "
+    "original bundle). The parts that lose most are left unquantized until it is met.",
 )
 @click.option(
     "--requests",
@@ -66,43 +71,64 @@ if TYPE_CHECKING:
     default=64,
     show_default=True,
     metavar="N",
-    help="Questions whose activations are looked at, the first of the data.",
+    help="Number of questions, from the first on, whose activations are recorded.",
 )
 @click.option(
     "--ranges",
     type=click.Choice(["minmax", "percentile", "entropy"]),
     default="minmax",
     show_default=True,
-    help="How the range of an activation is made of what was seen.",
+    help="How the range of an activation is computed from the recorded values.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]"
+)
+@click.option("--to", "old_target", hidden=True, type=click.Path(path_type=Path), help="Now --out.")
+@click.option(
+    "--weights",
+    "old_precision",
+    hidden=True,
+    type=click.Choice(_PRECISIONS),
+    help="Now --precision.",
+)
 @format_option
 def quantize(
     bundle: Path,
     data_file: Path,
-    out: Path | None,
+    target: Path | None,
+    journal_folder: Path | None,
     confidence: float,
     max_new_tokens: int | None,
-    form_of_weights: str,
-    target: Path,
+    precision: str | None,
     force: bool,
-    keeps: Keeps | None,
+    keep: Keeps | None,
     max_drop: float,
     requests: int,
     ranges: str,
     threads: int | None,
+    old_target: Path | None,
+    old_precision: str | None,
     form: str,
 ) -> None:
-    """Quantize the matrix products of the bundle in DIR, from what it sees at work.
+    """Quantize the bundle in DIR, using the activations of the pruned model.
 
-    Questions of --data are asked to see the activations of the pruned model, then to measure what
-    is lost. Norms, softmax, scores, the head and what is added to the residual are not rounded.
+    The matrix products are quantized. Questions in --data are asked first to record activations,
+    then to measure the loss. Norms, softmax, scores, the head and residual additions stay as they
+    are.
 
     \b
     Example:
-      vtp calibrate quantize out/tiny --data questions.jsonl --to out/tiny-int8
-      vtp calibrate quantize out/tiny --data questions.jsonl --to out/tiny-fp8 --weights fp8
+      vtp calibrate quantize out/tiny --data questions.jsonl --out out/tiny-int8
+      vtp calibrate quantize out/tiny --data questions.jsonl --out out/tiny-fp8 --precision fp8
     """
+    if old_target is not None and target is not None:
+        raise click.UsageError(
+            "--to is now --out, and --out, the folder of the journal, is now --journal"
+        )
+    target = _renamed("--to", old_target, "--out", target)
+    if target is None:
+        raise click.UsageError("Missing option '--out'.")
+    precision = _renamed("--weights", old_precision, "--precision", precision) or _PRECISIONS[0]
     require("cpu", "vtp calibrate quantize", "onnxruntime")
     require("export", "vtp calibrate quantize", "onnx", "onnx_ir", "ml_dtypes")
     from ...calibration.asking import AskOptions
@@ -112,34 +138,47 @@ def quantize(
 
     source = Bundle(bundle)
     options = QuantizeOptions(
-        form=form_of_weights,
-        keep=source.manifest.plan.keeps(keeps),
+        form=precision,
+        keep=source.manifest.plan.keeps(keep),
         ranges=ranges,
         requests=requests,
         max_drop=max_drop / 100,
         threads=threads,
     )
     asking = AskOptions(max_new_tokens=max_new_tokens)
-    with replace_folder(target, force) as work, opened(data_file, out) as (data, _, journal):
+    with (
+        replace_folder(target, force) as work,
+        opened(data_file, journal_folder) as (data, _, journal),
+    ):
         quantizer = Quantizer(source, data, journal, options, asking, ShownProgress())
         done = quantizer.run(work)
-    tell({"accuracy": _rows(done, form_of_weights, confidence), "sensitivity": _parts(done)}, form)
+    tell({"accuracy": _rows(done, precision, confidence), "sensitivity": _parts(done)}, form)
     seen = Bundle(target).manifest
     print(
-        f"[{target}: {form_of_weights} at keep {show_keeps(options.keep)}, "
+        f"[{target}: {precision} at keep {show_keeps(options.keep)}, "
         f"{source.manifest.weights.bytes / 1e6:.1f} -> {seen.weights.bytes / 1e6:.1f} MB of "
-        f"weights; loses {100 * done.chosen.measured.drop:.2f} points here]",
+        f"weights; loses {100 * done.chosen.measured.drop:.2f} points on this data]",
         file=sys.stderr,
     )
 
 
+def _renamed(old: str, of_old: _T | None, new: str, of_new: _T | None) -> _T | None:
+    """The value of an option, under the name that it had before too."""
+    if of_old is None:
+        return of_new
+    if of_new is not None:
+        raise click.UsageError(f"{old} is now {new}: give {new} only")
+    print(f"Note: {old} of vtp calibrate quantize is now {new}", file=sys.stderr)
+    return of_old
+
+
 def _rows(done: Quantized, form: str, confidence: float) -> list[dict[str, Any]]:
-    rows: list[tuple[str, Measured, tuple[str, ...]]] = [("as it was", done.before, ())]
+    rows: list[tuple[str, Measured, tuple[str, ...]]] = [("original", done.before, ())]
     rows += [(form, trial.measured, trial.left) for trial in done.trials]
     return [
         {
             "bundle": name,
-            "parts left": len(left),
+            "parts not quantized": len(left),
             "accuracy %": percent(seen.accuracy, 1),
             "agreement %": percent(seen.agreement, 1),
             "token agreement %": percent(seen.token_agreement, 1),

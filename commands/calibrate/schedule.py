@@ -28,30 +28,32 @@ WORK = "bundle"
     "--max-drop",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="Greedy search (G-Search): most percentage points of accuracy (or of agreement) that may "
-    "be lost on these questions.  [default: 1, without --average]",
+    help="Greedy search (G-Search): largest loss of accuracy (or of agreement) on this data, in "
+    "percentage points.  [default: 1, without --average]",
 )
 @click.option(
     "--average",
     type=KeepType(),
     metavar="A",
-    help="Sigmoid under a budget (P-Sigmoid), instead: image tokens that a language layer may read "
-    "in the mean.",
+    help="Sigmoid with a budget (P-Sigmoid) instead of the greedy search: image tokens that a "
+    "language layer may read on average.",
 )
 @click.option(
     "--layers",
     metavar="L,L,...",
-    help="Of a model: layers to drop before.  [default: every layer, or eight spread evenly]",
+    help="If MODEL is not a bundle: layers before which tokens can be dropped, separated by "
+    "commas.  [default: every layer, or eight evenly spread layers]",
 )
 @click.option(
     "--score",
     metavar="S",
-    help="Of a model: what ranks tokens at these layers ('vtp list scores').  [default: attention]",
+    help="If MODEL is not a bundle: score at these layers ('vtp list scores').  [default: "
+    "attention]",
 )
 @click.option(
     "--method",
     metavar="NAME",
-    help="Of a model: a vision-side method whose drop before the decoder is searched too.",
+    help="If MODEL is not a bundle: method on the vision side, whose keep is searched too.",
 )
 @engine_options
 @format_option
@@ -72,10 +74,10 @@ def schedule(
 ) -> None:
     """Find how many image tokens each layer of MODEL needs, and write a plan for vtp export.
 
-    MODEL is what vtp export takes, and is exported with a drop at every layer that is considered;
-    or the folder of a bundle that was exported so ('--stage LAYER:1.0:SCORE' each). Searches from
-    shallow to deep for the fewest tokens, or with --average for the best sigmoid; measures a
-    uniform schedule of no fewer tokens beside it.
+    MODEL is either a model as for vtp export, which is exported with a drop at every layer that is
+    considered, or a bundle that was exported like this (with '--stage LAYER:1.0:SCORE' for each).
+    The search goes from shallow to deep layers for the fewest tokens, or with --average for the
+    best sigmoid. A uniform schedule with at least as many tokens is measured for comparison.
 
     \b
     Example:
@@ -90,11 +92,13 @@ def schedule(
     from ...runtime import load
 
     if average is not None and max_drop is not None:
-        raise click.UsageError("--average is a budget, --max-drop is a bound: give one of them")
+        raise click.UsageError("give --average (a budget) or --max-drop (a bound), not both")
     given = is_bundle(Path(model))
     of_model = {"--layers": layers, "--score": score, "--method": method}
     if given and (beside := [name for name, value in of_model.items() if value is not None]):
-        raise click.UsageError(f"{', '.join(beside)}: the bundle {model} says that already")
+        raise click.UsageError(
+            f"{', '.join(beside)}: not accepted with a bundle ({model}), which already has a plan"
+        )
     places = _layers(layers)
     if not given:
         require("export", "vtp calibrate schedule of a model", "torch", "transformers", "onnx_ir")

@@ -48,6 +48,6 @@ def checked_layers(wanted: str, plan: Plan, parameters: int) -> int | None:
         return None if free is None or needed <= free or most < 1 else min(_AUTO, most)
     found = _LAYERS.fullmatch(wanted)
     if found is None or not 1 <= int(found[1]) <= most:
-        layers = f"layers:N with N in 1..{most} (before the first drop)" if most else ""
+        layers = f"layers:N with N in 1..{most} (the layers before the first drop)" if most else ""
         raise OptionInvalid("check", wanted, " or ".join(filter(None, ("full", "auto", layers))))
     return int(found[1])

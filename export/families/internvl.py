@@ -72,7 +72,7 @@ class InternVl(Llava):
         made = tile_preprocessor(files.image, (tokens, tokens), video=files.video)
         if (made.height, made.width) != tuple(vision.image_size):
             raise ModelNotSupported(
-                f"an image processor that makes tiles of {made.height} x {made.width} pixels",
+                f"an image processor whose tiles have {made.height} x {made.width} pixels",
                 [f"the {vision.image_size} of the vision tower"],
             )
         return made

@@ -21,7 +21,7 @@ from ..processors.fixed import fixed_preprocessor
 from .base import Family, ProcessorFiles, pixels_of
 
 _DECODERS = ("llama", "mistral", "qwen2")
-_SELECTED = {"default": "all patches, without [CLS]", "full": "all that the tower gives"}
+_SELECTED = {"default": "all patches, without [CLS]", "full": "every token of the tower"}
 """Values of ``vision_feature_select_strategy``."""
 
 
@@ -79,7 +79,7 @@ class Llava(Family):
         made = replace(made, image_cls=self._keeps_cls(config))
         if (made.height, made.width) != (vision.image_size,) * 2:
             raise ModelNotSupported(
-                f"an image processor that makes {made.height} x {made.width} pixels",
+                f"an image processor whose output has {made.height} x {made.width} pixels",
                 [f"the {vision.image_size} x {vision.image_size} of the vision tower"],
             )
         return made

@@ -38,7 +38,7 @@ class LlavaNext(Llava):
         )
         if made.side != vision.image_size:
             raise ModelNotSupported(
-                f"an image processor that makes tiles of {made.side} pixels",
+                f"an image processor whose tiles have {made.side} pixels",
                 [f"the {vision.image_size} of the vision tower"],
             )
         return made

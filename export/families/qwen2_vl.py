@@ -40,7 +40,7 @@ class Qwen2VL(Family):
         if 2 * sum(rope.get("mrope_section", ())) != text.hidden_size // text.num_attention_heads:
             raise ModelNotSupported(
                 f"mrope_section {rope.get('mrope_section')!r}",
-                ["sections that add up to half the size of a head"],
+                ["sections whose sum is half the size of a head"],
             )
         context_of(text)
 

@@ -163,15 +163,15 @@ class VisionMethod(Method):
         if self.needs_grid and tower.free_size:
             raise ScoreNotAvailable(
                 self.name,
-                "picks places of one grid, but the images of this model have grids of any size: "
-                "take a method that looks at the tokens (fastervlm with --score column-mean, "
-                "divprune, cdpruner)",
+                "selects places of one grid, but images of this model have grids of any size: use "
+                "a method that looks at the tokens (fastervlm with --score column-mean, divprune, "
+                "cdpruner)",
             )
         if not self.in_order and not tower.one_to_one:
             raise ScoreNotAvailable(
                 self.name,
-                "gives tokens that are no patches in their order, which only models of one tile "
-                "for each image, and one token for each patch, can read: take another method "
+                "returns tokens that are not patches in their original order; only models with "
+                "one tile per image and one token per patch can read them: use another method "
                 "(vtp list methods)",
             )
 

@@ -37,7 +37,7 @@ class CdPruner(VisionMethod):
     """
 
     name: ClassVar[str] = "cdpruner"
-    summary: ClassVar[str] = "tokens that differ from each other and fit the prompt, no attention"
+    summary: ClassVar[str] = "tokens that differ from each other and fit the prompt"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2506.10967"
     on_projected: ClassVar[bool] = True
     reads_prompt: ClassVar[bool] = True

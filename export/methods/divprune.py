@@ -32,7 +32,7 @@ class DivPrune(VisionMethod):
     """
 
     name: ClassVar[str] = "divprune"
-    summary: ClassVar[str] = "tokens far from each other (max-min cosine distance), no attention"
+    summary: ClassVar[str] = "tokens that are far from each other (max-min cosine distance)"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2503.02175"
     on_projected: ClassVar[bool] = True
 

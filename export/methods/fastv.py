@@ -13,17 +13,17 @@ from .base import DecoderMethod
 class FastV(DecoderMethod):
     """One drop, before ``layer``: attention of the prompt's last token in the layer before it.
 
-    As the authors' implementation in transformers does: the last token's row alone (the paper says
-    the mean over all tokens), the layers before keep every token in their cache, and positions stay
-    as they were. "An Image is Worth 1/2 Tokens After Layer 2", https://arxiv.org/abs/2403.06764.
+    Follows the authors' implementation in transformers: only the row of the last token counts (the
+    paper says the mean over all tokens), earlier layers keep every token in their cache, and
+    positions do not change. "An Image is Worth 1/2 Tokens After Layer 2", https://arxiv.org/abs/2403.06764.
     """
 
     name: ClassVar[str] = "fastv"
-    summary: ClassVar[str] = "attention of the last token after the first layers of the decoder"
+    summary: ClassVar[str] = "attention of the last token, after the first layers of the decoder"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2403.06764"
 
     layer: int = 2
-    """First layer that sees the kept tokens only (K)."""
+    """First layer that sees only the kept tokens (K)."""
     kept: float = 0.5
     """Default keep (1 - R)."""
 

@@ -26,7 +26,7 @@ class FoPru(AttentionScored):
     """
 
     name: ClassVar[str] = "fopru"
-    summary: ClassVar[str] = "attention in the vision encoder, by token or by rows of the picture"
+    summary: ClassVar[str] = "attention in the vision encoder, by token or by row of patches"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2411.14164"
     needs_cls: ClassVar[bool] = True
 

@@ -18,7 +18,7 @@ class GuideMethod(Method):
     """
 
     name: ClassVar[str] = "guide"
-    summary: ClassVar[str] = "everything; the model becomes the guide of a larger one (for sgl)"
+    summary: ClassVar[str] = "all tokens; the model becomes the guide of a larger one (for sgl)"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2412.03324"
 
     include_last_visual_row: bool = True

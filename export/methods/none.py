@@ -13,4 +13,4 @@ class NoPruning(Method):
     """The vision graph projects every token; it has no ``keep`` and no scores."""
 
     name: ClassVar[str] = "none"
-    summary: ClassVar[str] = "no pruning, every image token is read"
+    summary: ClassVar[str] = "all tokens (no pruning)"

@@ -21,9 +21,7 @@ class PyramidDrop(DecoderMethod):
     """
 
     name: ClassVar[str] = "pyramiddrop"
-    summary: ClassVar[str] = (
-        "attention of the last token, in stages deeper and deeper in the decoder"
-    )
+    summary: ClassVar[str] = "attention of the last token, in several stages of the decoder"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2410.17247"
 
     layers: tuple[int, ...] = ()

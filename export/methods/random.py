@@ -20,7 +20,7 @@ class RandomOrder(VisionMethod):
     """
 
     name: ClassVar[str] = "random"
-    summary: ClassVar[str] = "a random order of places, fixed by a seed (baseline)"
+    summary: ClassVar[str] = "random places, fixed by a seed (baseline)"
 
     seed: int = 0
     """Seed of the order."""

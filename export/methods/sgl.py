@@ -21,7 +21,7 @@ class SmallVlmGuidance(DecoderMethod):
     """
 
     name: ClassVar[str] = "sgl"
-    summary: ClassVar[str] = "what a smaller model attended to while it answered (needs a guide)"
+    summary: ClassVar[str] = "attention of a smaller model while it answers (needs a guide)"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2412.03324"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "64": {"depth_share": 0.4, "kept": 0.4},

@@ -44,7 +44,7 @@ class SparseVlm(DecoderMethod):
     """
 
     name: ClassVar[str] = "sparsevlm"
-    summary: ClassVar[str] = "attention of rater words, in stages; dropped tokens are recycled"
+    summary: ClassVar[str] = "attention of rater words, in stages; some dropped tokens are merged"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2410.04417"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {name: _preset(name) for name in _KEPT}
 

@@ -20,7 +20,7 @@ class UniformGrid(VisionMethod):
     """
 
     name: ClassVar[str] = "uniform"
-    summary: ClassVar[str] = "an even spread over the patch grid (baseline)"
+    summary: ClassVar[str] = "places spread evenly over the patch grid (baseline)"
 
     @property
     def needs_grid(self) -> bool:

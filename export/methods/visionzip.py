@@ -32,7 +32,7 @@ class VisionZip(AttentionScored):
     """
 
     name: ClassVar[str] = "visionzip"
-    summary: ClassVar[str] = "[CLS], the tokens it attends to, and the rest merged into a few"
+    summary: ClassVar[str] = "[CLS], the tokens that it attends to, and a few merged tokens"
     in_order: ClassVar[bool] = False
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2412.04467"
     needs_cls: ClassVar[bool] = True

@@ -42,7 +42,7 @@ class VisPruner(AttentionScored):
     """
 
     name: ClassVar[str] = "vispruner"
-    summary: ClassVar[str] = "half by [CLS] attention, half so that no two are alike"
+    summary: ClassVar[str] = "half by [CLS] attention, half without near-duplicates"
     paper: ClassVar[str | None] = "https://arxiv.org/abs/2412.01818"
     needs_cls: ClassVar[bool] = True
 

@@ -17,9 +17,9 @@ class VtcCls(AttentionScored):
     """[CLS] attention, mean over heads, summed over the last layers up to the feature layer.
 
     Needs a tower with a [CLS] token, or ``score=column-mean``. Kept tokens stay in raster order and
-    are numbered anew from zero, as in the published code. "[CLS] Token Tells Everything Needed for
+    are renumbered from zero, as in the published code. "[CLS] Token Tells Everything Needed for
     Training-free Efficient MLLMs", https://arxiv.org/abs/2412.05819. The paper is reported to
-    recommend 3 layers, the published code's default start is layer 16 of CLIP-L (7 layers): both
+    recommend 3 layers; the published code starts at layer 16 of CLIP-L by default (7 layers). Both
     are presets.
     """
 
@@ -33,7 +33,7 @@ class VtcCls(AttentionScored):
     }
 
     layers: int = 3
-    """Layers that are summed, the feature layer the last of them."""
+    """Number of layers that are summed; the last one is the feature layer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,10 +41,10 @@ class VtcCls(AttentionScored):
             raise ParameterInvalid(self.name, "layers", self.layers, "a count of at least 1")
 
     def score_layer(self, depth: int) -> int | None:
-        """As for every method; the last of the layers.
+        """The last of the layers, as for every method.
 
         Raises:
-            ParameterInvalid: more layers than are run.
+            ParameterInvalid: more layers than the tower has.
         """
         if self.layers > depth:
             raise ParameterInvalid(

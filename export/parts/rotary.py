@@ -37,7 +37,7 @@ def context_of(text: Any) -> int:
     if others:
         raise ModelNotSupported(
             f"a decoder with layers of {' and '.join(sorted(others))}",
-            ["full attention, or a sliding window (up to whose length prompts may go)"],
+            ["full attention, or a sliding window (which limits the length of prompts)"],
         )
     limits = [most, _window(text)]
     rope = getattr(text, "rope_parameters", None) or {}

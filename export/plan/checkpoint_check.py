@@ -39,7 +39,7 @@ def check_checkpoint(
         WeightsMismatch: naming the first tensors that are missing, unknown or of another shape.
     """
     wrong = [
-        f"{name} is {found}, config.json asks for {asked}"
+        f"{name} is {found}, but config.json says {asked}"
         for name, asked in _asked(family, model)
         if name in checkpoint and (found := checkpoint.shape(name)) != asked
     ]

@@ -110,7 +110,7 @@ def cut_model(
         raise OptionInvalid(
             "context",
             language.context,
-            f"at least {needed}: so many tokens has the sample that the export is checked with",
+            f"at least {needed}, the number of tokens of the sample that checks the export",
         )
     language.rotary_tables()  # refuses positions whose angles cannot be tabulated
     recipe = recipe.for_tower(vision.has_cls)

@@ -65,7 +65,7 @@ class ModelFolder:
                 layout,
                 f"{accepted} for a {self.family.name}"
                 if accepted
-                else f"no layout: {self.family.name} arranges its image tokens in one way",
+                else f"no layout: {self.family.name} has only one",
             )
         self.preprocessing = self.family.preprocessing(self.config, self._processor_files(layout))
         self.prompt = self._prompt()
@@ -88,9 +88,11 @@ class ModelFolder:
         found = []
         ignored = ignored_settings(self._json("generation_config.json", optional=True))
         if ignored:
-            found.append(f"of generation_config.json {', '.join(ignored)} will not be done")
+            found.append(f"ignored in generation_config.json: {', '.join(ignored)}")
         if (self.folder / "adapter_config.json").is_file():
-            found.append("the adapter beside the model is not applied: merge it first if it should")
+            found.append(
+                "the adapter in the model folder is not applied: merge it first to include it"
+            )
         return found
 
     def length(self, question: str, image_tokens: int) -> int:
@@ -111,7 +113,7 @@ class ModelFolder:
             except Exception as error:  # a template is a program: it may raise anything
                 raise ModelNotSupported(
                     f"a chat template that does not render ({error})",
-                    ["turns of user and assistant, images at the start of the user's"],
+                    ["turns of user and assistant, with images at the start of the user's turn"],
                 ) from error
             return text
 

@@ -26,14 +26,16 @@ def chosen_targets(targets: Sequence[str] | None, dtype: str) -> tuple[str, ...]
         TargetLacksType: a target that was asked for has no such type.
     """
     if dtype not in DTYPES:
-        raise OptionInvalid("dtype", dtype, f"one of {list(DTYPES)}")
+        raise OptionInvalid("dtype", dtype, f"one of {', '.join(DTYPES)}")
     if targets is None:
         return tuple(name for name in DEFAULT_TARGETS if dtype in make_target(name).dtypes)
     check_targets(targets)
     for name in targets:
         dtypes = make_target(name).dtypes
         if dtype not in dtypes:
-            raise TargetLacksType(name, dtype, f"give one of {list(dtypes)}, or another target")
+            raise TargetLacksType(
+                name, dtype, f"give one of {', '.join(dtypes)}, or another target"
+            )
     return tuple(targets)
 
 
@@ -54,15 +56,15 @@ def quantized_weights(
     """
     if weights is None:
         if not symmetric:
-            raise OptionInvalid("symmetric", symmetric, "it with weights int4 or int8 only")
+            raise OptionInvalid(
+                "symmetric", symmetric, "it only together with weights int4 or int8"
+            )
         return None
     if weights not in WEIGHTS:
-        raise OptionInvalid("weights", weights, f"one of {list(WEIGHTS)}")
+        raise OptionInvalid("weights", weights, f"one of {', '.join(WEIGHTS)}")
     if block not in BLOCKS:
-        raise OptionInvalid("block", block, f"one of {list(BLOCKS)}")
+        raise OptionInvalid("block", block, f"one of {', '.join(map(str, BLOCKS))}")
     for name in targets:
         if not symmetric and not make_target(name).zero_points:
-            raise TargetLacksType(
-                name, "zero points", "give --symmetric, or --target ort and no other"
-            )
+            raise TargetLacksType(name, "zero points", "give --symmetric, or only --target ort")
     return WeightsRecord(bits=WEIGHTS[weights], block=block, symmetric=symmetric)

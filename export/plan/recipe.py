@@ -84,7 +84,7 @@ class Recipe:
             raise OptionInvalid(
                 "positions",
                 self.positions,
-                f"{only}: this model numbers an image token by its row and column, not by its turn",
+                f"{only}: this model numbers image tokens by row and column, not in sequence",
             )
         if self.vision is not None:
             self.vision.check(parts)
@@ -108,8 +108,8 @@ class Recipe:
         if self.vision is None and any(drop.score == "vision" for drop in drops):
             raise ScoreNotAvailable(
                 "vision",
-                "ranks by the vision graph's score, but no method of the vision side is part of "
-                "the plan: name one, such as --method fastervlm+schedule",
+                "ranks by the score of the vision graph, but the plan has no method on the vision "
+                "side: add one, such as --method fastervlm+schedule",
             )
         guide = self.guide
         plan = Plan(
@@ -197,9 +197,9 @@ def _check_combination(classes: list[type[Method]]) -> None:
     names = [cls.name for cls in classes]
     for side, kind in (("vision side", VisionMethod), ("decoder", DecoderMethod)):
         if sum(issubclass(cls, kind) for cls in classes) > 1:
-            raise MethodsDoNotCombine(names, f"two of them drop in the {side}")
+            raise MethodsDoNotCombine(names, f"two of them drop tokens in the {side}")
     if len(names) != len(set(names)):
-        raise MethodsDoNotCombine(names, "one is named twice")
+        raise MethodsDoNotCombine(names, "one is given twice")
     if len(names) > 1 and {"none", "guide"} & set(names):
         raise MethodsDoNotCombine(names, "none and guide keep every token")
 
@@ -241,7 +241,7 @@ def _converted(cls: type[Method], name: str, value: Any) -> Any:
     except ValueError:
         wanted = getattr(hint, "__name__", str(hint))
         if typing.get_origin(hint) is tuple:
-            wanted = f"{typing.get_args(hint)[0].__name__}s with commas between"
+            wanted = f"{typing.get_args(hint)[0].__name__}s separated by commas"
         raise ParameterInvalid(cls.name, name, value, f"a value of type {wanted}") from None
 
 

@@ -90,7 +90,7 @@ def _fields(
     points = settings["image_grid_pinpoints"]
     if model.get("image_grid_pinpoints", points) != points:
         raise ModelNotSupported(
-            "an image processor whose image_grid_pinpoints are not those of config.json",
+            "an image processor whose image_grid_pinpoints differ from those of config.json",
             ["the same in both"],
         )
     pinpoints = _pinpoints(points)
@@ -120,7 +120,7 @@ def _side(settings: Mapping[str, Any]) -> int:
     if any(part != side for part in others) or type(side) is not int or side < 1:
         raise ModelNotSupported(
             f"size {settings['size']!r} with crop_size {settings['crop_size']!r}",
-            ["one number of pixels for both, the side of a square tile"],
+            ["the same number of pixels for both: the side of a square tile"],
         )
     return side
 

@@ -59,7 +59,8 @@ def fixed_preprocessor(
         kind = {"image_processor_type": config["image_processor_type"]}
         if _fields({**clip, **kind}) != values:
             raise ModelNotSupported(
-                "a video processor that resizes, crops or normalizes otherwise than that of images",
+                "a video processor that resizes, crops or normalizes differently from the image "
+                "processor",
                 ["the same settings in both"],
             )
         values["sampling"] = sampling_from(clip, count=VIDEO_LLAVA_FRAMES)

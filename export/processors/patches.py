@@ -147,7 +147,7 @@ def _patches(
         )
     if levels_from(settings) != levels_from(clips):
         raise ModelNotSupported(
-            "a video processor that resizes or normalizes otherwise than that of images",
+            "a video processor that resizes or normalizes differently from the image processor",
             ["the same settings in both"],
         )
     if not settings["do_resize"] or not clips["do_resize"]:
@@ -165,7 +165,10 @@ def _pixels(config: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any
     if type(least) is not int or type(most) is not int or not 1 <= least <= most:
         raise ModelNotSupported(
             f"size {settings['size']!r} of the processor",
-            ["{shortest_edge, longest_edge}, the least and the most pixels of an image"],
+            [
+                "{shortest_edge, longest_edge}, the smallest and the largest number of pixels of "
+                "an image"
+            ],
         )
     return least, most
 

@@ -47,7 +47,7 @@ def check_like_images(
         or levels_from(found) != levels_from(settings)
     ):
         raise ModelNotSupported(
-            "a video processor that resizes or normalizes otherwise than that of images",
+            "a video processor that resizes or normalizes differently from the image processor",
             ["the same settings in both"],
         )
 

@@ -15,7 +15,7 @@ class GuideScores(DropScore):
 
     name: ClassVar[str] = "guide"
     summary: ClassVar[str] = (
-        "attention in a smaller model, over all its layers, heads and text rows"
+        "attention in a smaller model, summed over its layers, heads and text rows"
     )
     inputs: ClassVar[tuple[str, ...]] = (GIVEN_SCORES,)
     from_layer: ClassVar[int | None] = None
@@ -29,4 +29,4 @@ class VisionScores(GuideScores):
     """The score of the vision graph, used once more."""
 
     name: ClassVar[str] = "vision"
-    summary: ClassVar[str] = "the vision graph's own score"
+    summary: ClassVar[str] = "the score of the vision graph"

@@ -98,7 +98,9 @@ class DegravitatedRaters(RatersAttention):
     """
 
     name: ClassVar[str] = "raters-degravitated"
-    summary: ClassVar[str] = "as raters, freed of the pull of rotary positions, over the best heads"
+    summary: ClassVar[str] = (
+        "like raters, without the bias of rotary positions, over the best heads"
+    )
     inputs: ClassVar[tuple[str, ...]] = (*RatersAttention.inputs, POSITION_IDS)
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:

@@ -67,7 +67,9 @@ class Checkpoint(Collection[str]):
         """
         if name not in self._places:
             raise ModelFileMissing(
-                self.folder, f"tensor {name!r} in its weights", "the weights do not fit config.json"
+                self.folder,
+                f"tensor {name!r} in its weights",
+                "the weights do not match config.json",
             )
         place = self._places[name]
         if place.dtype not in NUMPY_NAMES:
@@ -104,14 +106,16 @@ def _safetensors_files(folder: Path) -> list[Path]:
     variants = _variants(folder)
     if len(variants) > 1:
         names = " and ".join(path.name for path in variants.values())
-        raise ModelFileMissing(folder, SINGLE, f"of {names}, leave one, or rename one to {SINGLE}")
+        raise ModelFileMissing(
+            folder, SINGLE, f"keep only one of {names}, or rename one to {SINGLE}"
+        )
     for path in variants.values():
         return _shards(path) if path.suffix == ".json" else [path]
     others = [path.name for path in sorted(folder.glob("*.safetensors"))]
     if others:
-        hint = f"there is {others[0]}, which is not read, as in transformers"
+        hint = f"{others[0]} exists, but transformers and vtp do not read it"
         if _SHARD.fullmatch(Path(others[0]).stem):
-            hint = f"there are shards without the index that names them ({INDEX}); download it too"
+            hint = f"the folder has shards, but not their index ({INDEX}); download it too"
         raise ModelFileMissing(folder, SINGLE, hint)
     unsafe = [path.name for path in sorted(folder.iterdir()) if path.suffix in UNSAFE]
     if unsafe:

@@ -90,7 +90,7 @@ def _check_folder(folder: Path) -> None:
             found = json.loads(adapter.read_text(encoding="utf-8"))
             kind, base = found.get("peft_type", "LoRA"), found["base_model_name_or_path"]
         except (OSError, ValueError, KeyError, AttributeError):
-            kind, base = "LoRA", "a model that it does not name"
+            kind, base = "LoRA", "an unnamed model"
         raise AdapterFolder(folder, str(kind), str(base))
     raise ModelFileMissing(folder, "config.json")
 

@@ -85,6 +85,6 @@ def _internvl(config: Mapping[str, Any]) -> str:
     width = text.get("hidden_size") if isinstance(text, Mapping) else None
     size = {896: "1B", 1536: "2B", 3584: "8B", 5120: "14B", 8192: "78B"}.get(width, "8B")
     return (
-        f"OpenGVLab/InternVL3-{size}-hf (of 3.5 too, whose names end in -HF; 2 and 2.5 have no "
-        "converted repository of their makers)"
+        f"OpenGVLab/InternVL3-{size}-hf (InternVL3.5 has such repositories too, with names that "
+        "end in -HF; the authors of 2 and 2.5 offer none)"
     )

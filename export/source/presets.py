@@ -22,9 +22,9 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(source=str(TINY), summary="the sample model that vtp ships, trained on scenes"),
+    "tiny": Preset(source=str(TINY), summary="the sample model of vtp, trained on drawn scenes"),
     "tiny-guide": Preset(
-        source=str(TINY_GUIDE), summary="a smaller sample model, which can guide tiny"
+        source=str(TINY_GUIDE), summary="a smaller sample model, the guide of tiny"
     ),
     "llava15": Preset(
         source="llava-hf/llava-1.5-7b-hf", summary="LLaVA-1.5 with Vicuna 7B", size=("llava", "7b")
@@ -56,37 +56,47 @@ PRESETS: dict[str, Preset] = {
     ),
     "llava-onevision-0.5b": Preset(
         source="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-        summary="LLaVA-OneVision 0.5B",
+        summary="LLaVA-OneVision 0.5B, images and videos",
         size=("llava_onevision", "0.5b"),
     ),
     "llava-onevision-7b": Preset(
         source="llava-hf/llava-onevision-qwen2-7b-ov-hf",
-        summary="LLaVA-OneVision 7B",
+        summary="LLaVA-OneVision 7B, images and videos",
         size=("llava_onevision", "7b"),
     ),
     "internvl3-1b": Preset(
-        source="OpenGVLab/InternVL3-1B-hf", summary="InternVL3 1B", size=("internvl", "1b")
+        source="OpenGVLab/InternVL3-1B-hf",
+        summary="InternVL3 1B, images and videos",
+        size=("internvl", "1b"),
     ),
     "internvl3-2b": Preset(
-        source="OpenGVLab/InternVL3-2B-hf", summary="InternVL3 2B", size=("internvl", "3-2b")
+        source="OpenGVLab/InternVL3-2B-hf",
+        summary="InternVL3 2B, images and videos",
+        size=("internvl", "3-2b"),
     ),
     "internvl3-8b": Preset(
-        source="OpenGVLab/InternVL3-8B-hf", summary="InternVL3 8B", size=("internvl", "3-8b")
+        source="OpenGVLab/InternVL3-8B-hf",
+        summary="InternVL3 8B, images and videos",
+        size=("internvl", "3-8b"),
     ),
     "qwen2-vl-2b": Preset(
-        source="Qwen/Qwen2-VL-2B-Instruct", summary="Qwen2-VL with 2B", size=("qwen2_vl", "2b")
+        source="Qwen/Qwen2-VL-2B-Instruct",
+        summary="Qwen2-VL 2B, images and videos",
+        size=("qwen2_vl", "2b"),
     ),
     "qwen2-vl-7b": Preset(
-        source="Qwen/Qwen2-VL-7B-Instruct", summary="Qwen2-VL with 7B", size=("qwen2_vl", "7b")
+        source="Qwen/Qwen2-VL-7B-Instruct",
+        summary="Qwen2-VL 7B, images and videos",
+        size=("qwen2_vl", "7b"),
     ),
     "qwen2.5-vl-3b": Preset(
         source="Qwen/Qwen2.5-VL-3B-Instruct",
-        summary="Qwen2.5-VL with 3B",
+        summary="Qwen2.5-VL 3B, images and videos",
         size=("qwen2_5_vl", "3b"),
     ),
     "qwen2.5-vl-7b": Preset(
         source="Qwen/Qwen2.5-VL-7B-Instruct",
-        summary="Qwen2.5-VL with 7B",
+        summary="Qwen2.5-VL 7B, images and videos",
         size=("qwen2_5_vl", "7b"),
     ),
 }

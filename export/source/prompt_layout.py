@@ -59,7 +59,7 @@ def _with_turns(layout: PromptLayout, render: Render) -> PromptLayout:
     turns = [_user(0, _FIRST), _says("assistant", _ANSWER), _user(0, _SECOND)]
     asked, rest = _split(render(turns), _ANSWER)
     if not asked.startswith(question):
-        raise ModelNotSupported(f"{_LEFT} changes a turn that is over", ["one form for all turns"])
+        raise ModelNotSupported(f"{_LEFT} changes earlier turns", ["one form for all turns"])
     between, close = _split(rest, _SECOND)
     third = [*turns, _says("assistant", _AGAIN), _user(0, _FIRST)]
     _, later = _split(render(third), _SECOND)
@@ -89,9 +89,9 @@ def _image_pieces(render: Render, before: str, image_token: str) -> tuple[str, s
     with_two, _ = _split(render([_user(2, _FIRST)]), _FIRST)
     if render([_user(1, _FIRST)]).count(image_token) == 0:
         raise ModelNotSupported(
-            f"{_LEFT} does not write {image_token!r}, which is the image token by config.json and "
-            "the tokenizer, for an image",
-            ["template and tokenizer of the whole model, rather than of its decoder"],
+            f"{_LEFT} does not write {image_token!r}, the image token of config.json and the "
+            "tokenizer, for an image",
+            ["template and tokenizer of the whole model, not those of its decoder"],
         )
     for length in range(len(_common_end(before, with_image)) + 1):
         head, text_open = before[: len(before) - length], before[len(before) - length :]
@@ -145,7 +145,7 @@ def _user(images: int, text: str) -> dict[str, Any]:
 def _split(text: str, marker: str) -> tuple[str, str]:
     before, found, after = text.partition(marker)
     if not found:
-        raise ModelNotSupported(f"{_LEFT} changes the text", ["templates that keep texts as is"])
+        raise ModelNotSupported(f"{_LEFT} changes the text", ["templates that do not change texts"])
     return before, after
 
 

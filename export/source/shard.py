@@ -53,7 +53,7 @@ class TensorPlace:
                     raise ModelFileMissing(
                         self.path.parent,
                         f"complete {self.path.name}",
-                        "it became shorter while it was read",
+                        "the file became shorter while it was read",
                     )
                 view, at = view[count:], at + count
 
@@ -89,14 +89,14 @@ def read_header(path: Path) -> list[TensorPlace]:
         raise ModelFileMissing(
             path.parent,
             f"readable {path.name}",
-            f"its safetensors header is broken ({error}); download the file again",
+            f"the safetensors header is broken ({error}); download the file again",
         ) from error
     end = max((place.offset + place.nbytes for place in places), default=0)
     if end > size:
         raise ModelFileMissing(
             path.parent,
             f"complete {path.name}",
-            f"it has {size:,} bytes, its header tells of {end:,}; download the file again",
+            f"the file has {size:,} bytes, but its header says {end:,}; download it again",
         )
     return places
 

@@ -59,7 +59,7 @@ class Drop:
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer <= 2**10:
-            raise ManifestInvalid("plan.drops.layer", f"{self.layer} is no layer")
+            raise ManifestInvalid("plan.drops.layer", f"{self.layer} is not a layer")
         if self.rounding not in ROUNDINGS:
             raise ManifestInvalid("plan.drops.rounding", f"{self.rounding!r} is not in {ROUNDINGS}")
         if self.budget not in BUDGETS:
@@ -158,9 +158,11 @@ class Plan:
             )
         budgets = [drop.budget for drop in self.drops]
         if budgets != sorted(budgets, key=BUDGETS.index):
-            raise ManifestInvalid("plan.drops", "a budget for each image follows one over all")
+            raise ManifestInvalid(
+                "plan.drops", "a budget for each image cannot follow a budget for all images"
+            )
         if self.guide is not None and any(layers):
-            raise ManifestInvalid("plan.guide", "a guide drops nothing in its decoder")
+            raise ManifestInvalid("plan.guide", "a guide cannot drop tokens in its decoder")
         try:
             for drop in self.drops:
                 check_keep(drop.keep, self.tokens)

@@ -83,7 +83,7 @@ class Guide:
         guide = loaded.bundle.manifest.plan.guide
         if guide is None:
             raise GuideMissing(
-                f"{str(loaded.bundle.path)!r} is no guide: export the small model with "
+                f"{str(loaded.bundle.path)!r} is not a guide: export the small model with "
                 "vtp export MODEL --method guide --out DIR"
             )
         _check_match(loaded, large)
@@ -310,7 +310,7 @@ def _check_match(guide: LoadedBundle, large: LoadedBundle) -> None:
         raise GuideMismatch("vocabulary", f"{len(words[0])} entries", f"{len(words[1])} entries")
     sample = f"{big.golden.prompt} A, b; 12!"
     if guide.text.encode(sample) != large.text.encode(sample):
-        raise GuideMismatch("tokenizer", "splits text otherwise", "which must be the same")
+        raise GuideMismatch("tokenizer", "splits text differently", "which must be the same")
 
 
 def _view(preprocessing: Preprocessor) -> tuple[object, ...]:
@@ -325,7 +325,7 @@ def _view(preprocessing: Preprocessor) -> tuple[object, ...]:
 def guide_bundle_missing(bundle: Bundle) -> GuideMissing:
     """The error of a bundle that drops by a guide's scores and has no guide."""
     return GuideMissing(
-        f"{str(bundle.path)!r} drops image tokens by the scores of a guide, and none was given: "
-        "pass the bundle of a smaller model exported with --method guide (--guide DIR, guide=...), "
+        f"{str(bundle.path)!r} drops image tokens by the scores of a guide, but none was given: "
+        "give the bundle of a smaller model exported with --method guide (--guide DIR, guide=...), "
         "or keep every token (--keep 1.0)"
     )

@@ -62,8 +62,8 @@ def _engine_of(bundle: Bundle, variant: str, engine: str) -> str:
     built = {record.name: record.engine for record in bundle.manifest.variants}
     fitting = [name for name, of in built.items() if engine in ("auto", of)]
     if variant not in fitting:
-        listed = ", ".join(fitting) or "none is built"
-        raise OptionInvalid("variant", variant, f"one that is built for engine {engine} ({listed})")
+        listed = ", ".join(fitting) or "none was built"
+        raise OptionInvalid("variant", variant, f"a variant built for engine {engine} ({listed})")
     return built[variant]
 
 

@@ -142,14 +142,14 @@ class Engine(ABC):
         dtype = manifest.language.dtype
         if dtype not in cls.dtypes:
             return (
-                f"it has no {dtype}, the type of this bundle: export with --dtype "
-                f"{' or '.join(cls.dtypes)}"
+                f"it does not support {dtype}, the type of this bundle: export the model with "
+                f"--dtype {' or '.join(cls.dtypes)}"
             )
         products = manifest.products
         if products is not None and products.form not in cls.forms:
             return (
-                f"it has no {products.form}, the type of this bundle's matrix products: run it on "
-                f"TensorRT, or calibrate with --weights {' or '.join(cls.forms)}"
+                f"it does not support {products.form}, the type of this bundle's matrix products: "
+                f"run it on TensorRT, or calibrate with --precision {' or '.join(cls.forms)}"
             )
         carried = manifest.targets()
         if set(cls.targets) & set(carried):

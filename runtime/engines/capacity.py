@@ -85,27 +85,27 @@ def check_request(
         BeyondLimits: naming the limit.
     """
     if extent.images > limits.images:
-        what = "images of a turn"
+        what = "images per turn"
         raise BeyondLimits(what, extent.images, limits.images, f"{rebuild} --max-images N")
     largest = max(extent.tiles, default=0)
     if largest > limits.image_tokens:
         remedy = f"give a smaller image, or {rebuild} --max-image-tokens N"
-        raise BeyondLimits("image tokens of an image", largest, limits.image_tokens, remedy)
+        raise BeyondLimits("tokens of an image", largest, limits.image_tokens, remedy)
     tiles = limits.tiles * limits.images
     if len(extent.tiles) > tiles:
         # The largest image fits: it is a video.
-        what = "frames of a video that the vision graph looks at"
+        what = "frames of a video"
         raise BeyondLimits(what, len(extent.tiles), tiles, f"{rebuild} --max-frames N")
     others = max(extent.separators, extent.total - sum(extent.tiles))
     for drop, count, of_tile, most in zip(
         plan.drops, counts, limits.counts, most_kept(limits), strict=True
     ):
         if count > min(most, of_tile * len(extent.tiles) + others):
-            what = f"image tokens kept of a tile before layer {drop.layer}"
+            what = f"kept tokens of a tile before layer {drop.layer}"
             each = -(-count // len(extent.tiles))
             if each > of_tile:
                 raise BeyondLimits(what, each, of_tile, f"{rebuild} --max-keep K")
-            what = f"image tokens kept before layer {drop.layer}"
+            what = f"kept image tokens before layer {drop.layer}"
             raise BeyondLimits(what, count, most, "keep fewer (--keep)")
 
 
@@ -160,13 +160,14 @@ def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
     read = _seen_by_stages(plan, limits)[0]
     tokens = min(context, read + ANSWER_TOKENS) if asked.tokens is None else asked.tokens
     if tokens > context:
-        raise BeyondLimits("tokens", tokens, context, "the model's context is the most")
+        raise BeyondLimits("tokens", tokens, context, "this is the model's context")
     if tokens < read + 2:
         raise BeyondLimits(
             f"image tokens of {asked.images} image{'s' if asked.images > 1 else ''}",
             read,
             tokens - 2,
-            "--max-tokens N counts the image tokens too; a smaller --max-keep K leaves fewer",
+            "--max-tokens N includes the image tokens; give a larger one, or a smaller --max-keep "
+            "K",
         )
     return replace(limits, tokens=tokens)
 
@@ -174,7 +175,7 @@ def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
 def _frames(preprocessing: Preprocessor, asked: int | None) -> int:
     sampling = preprocessing.sampling
     if asked and sampling is None:
-        raise OptionInvalid("max-frames", asked, "none: this model takes no video")
+        raise OptionInvalid("max-frames", asked, "none: this model does not support videos")
     return (sampling.count or 0 if sampling else 0) if asked is None else asked
 
 

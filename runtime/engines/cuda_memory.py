@@ -78,7 +78,7 @@ class Cuda(Device):
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._runtime, name)(*arguments)
         if status != self._runtime.cudaError_t.cudaSuccess:
-            raise RunFailed(self._engine, f"{name} says {status.name}")
+            raise RunFailed(self._engine, f"{name} returned {status.name}")
         return values[0] if values else None
 
     def version(self) -> str:
@@ -104,7 +104,7 @@ class Cuda(Device):
         if status != self._runtime.cudaError_t.cudaSuccess:
             raise RunFailed(
                 self._engine,
-                f"no {size / 1e6:.0f} MB of device memory are left ({status.name}): lower keep, "
+                f"no {size / 1e6:.0f} MB of device memory are free ({status.name}): lower keep, "
                 "--max-tokens or the number of images, or close other programs",
             )
         return int(address)
@@ -181,7 +181,7 @@ class Cuda(Device):
     def memory_used(self) -> int:
         status, free, total = self._runtime.cudaMemGetInfo()
         if status != self._runtime.cudaError_t.cudaSuccess:
-            raise RunFailed(self._engine, f"cudaMemGetInfo says {status.name}")
+            raise RunFailed(self._engine, f"cudaMemGetInfo returned {status.name}")
         return int(total) - int(free)
 
     def event(self) -> Any:

@@ -38,7 +38,7 @@ def external_locations(path: Path) -> set[str]:
     try:
         _walk(memoryview(path.read_bytes()), _MODEL, found, 0)
     except (IndexError, ValueError, UnicodeDecodeError) as error:
-        raise BundleCorrupted(path.name, f"is no ONNX graph ({error})") from error
+        raise BundleCorrupted(path.name, f"is not an ONNX graph ({error})") from error
     return found
 
 

@@ -162,7 +162,7 @@ def _card() -> tuple[Card | None, str | None]:
 
     status, properties = runtime.cudaGetDeviceProperties(0)
     if status != runtime.cudaError_t.cudaSuccess:
-        return None, f"cudaGetDeviceProperties says {status.name}"
+        return None, f"cudaGetDeviceProperties returned {status.name}"
     return Card(
         name=properties.name.split(b"\0")[0].decode(),
         capability=f"{properties.major}.{properties.minor}",

@@ -35,7 +35,7 @@ def check_growth(size: tuple[int, int], grown: tuple[int, int], name: str) -> No
         raise ImageUnreadable(
             f"{name} ({size[0]} x {size[1]} pixels)",
             f"it is too narrow, and would grow to {grown[0]} x {grown[1]} pixels before the "
-            "crop; cut it closer to a square",
+            "crop; crop it closer to a square",
         )
 
 

@@ -118,8 +118,8 @@ def load_image(
             source = io.BytesIO(source.read())
         return _decode(source, label, max_pixels)
     raise TypeError(
-        f"{type(source).__name__} is no image source: give a path, bytes, a binary file object, "
-        "a Pillow image or a uint8 array"
+        f"{type(source).__name__} is not an image source: give a path, bytes, a binary file "
+        "object, a Pillow image or a uint8 array"
     )
 
 

@@ -144,7 +144,7 @@ def check_path(path: Path) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise ImageTypeNotAllowed(str(path), path.suffix or "(no suffix)", _FORMATS)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
+        raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; create it first")
 
 
 def _checked(kept: Iterable[int], tiles: int, rows: int, cols: int) -> list[int]:
@@ -158,16 +158,16 @@ def _checked(kept: Iterable[int], tiles: int, rows: int, cols: int) -> list[int]
         try:
             indices.append(operator.index(index))
         except TypeError as error:
-            raise ValueError(f"kept index {index!r} is no whole number") from error
+            raise ValueError(f"kept index {index!r} is not a whole number") from error
         if isinstance(index, bool | np.bool_):
-            raise ValueError(f"kept index {index!r} is a truth value; give indices, not a mask")
+            raise ValueError(f"kept index {index!r} is a boolean; give indices, not a mask")
         if not 0 <= index < tiles * rows * cols:
             raise ValueError(
                 f"kept index {index} is outside {tiles} grids of {rows} x {cols}; "
                 f"give indices in 0..{tiles * rows * cols - 1}"
             )
     if len(set(indices)) < len(indices):
-        raise ValueError("kept indices repeat; give each patch once")
+        raise ValueError("kept indices are repeated; give each patch once")
     return indices
 
 

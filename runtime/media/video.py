@@ -83,7 +83,7 @@ def read_frames(
             source, sampling, max_pixels, name or str(getattr(source, "name", "the video"))
         )
     raise TypeError(
-        f"{type(source).__name__} is no video source: give a path, bytes, a binary file object, "
+        f"{type(source).__name__} is not a video source: give a path, bytes, a binary file object, "
         "a list of images or a uint8 array"
     )
 
@@ -146,7 +146,7 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
         options = {"format_whitelist": ALLOWED_CONTAINERS, "protocol_whitelist": "none"}
         with av.open(file, "r", options=options) as container:
             if not container.streams.video:
-                raise VideoUnreadable(name, "it holds no pictures, only sound or text")
+                raise VideoUnreadable(name, "it has no pictures, only sound or text")
             opened = True
             yield container
     except av.error.InvalidDataError as error:

@@ -94,7 +94,7 @@ class Decoder:
         """
         if self._separator is None:
             raise BundleCorrupted(
-                "manifest.json", "separates image tokens, but names no row for it"
+                "manifest.json", "separates image tokens, but names no embedding for the separator"
             )
         return float32_of(self._separator)
 

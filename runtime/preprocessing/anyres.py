@@ -125,7 +125,7 @@ class AnyResPreprocessor:
             raise ImageUnreadable(
                 f"the image ({image.width} x {image.height} pixels)",
                 "it is too narrow, and would be less than a pixel wide for the model; "
-                "cut it closer to a square",
+                "crop it closer to a square",
             )
         rows, columns = target[0] // self.side, target[1] // self.side
         pixels = self._empty(1 + rows * columns)

@@ -208,5 +208,6 @@ def check_frames(frames: Sequence[Image.Image]) -> None:
     if len(sizes) > 1:
         named = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:3])
         raise VideoUnreadable(
-            "the video", f"its frames are of several sizes ({named} pixels); give frames of one"
+            "the video",
+            f"its frames have several sizes ({named} pixels); give frames of the same size",
         )

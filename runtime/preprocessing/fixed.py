@@ -87,7 +87,7 @@ class ImagePreprocessor:
                 ``where`` is the place in the manifest that the message names.
         """
         if not isinstance(data, Mapping):
-            raise ManifestInvalid(where, f"{data!r} is no table of settings")
+            raise ManifestInvalid(where, f"{data!r} is not a table of settings")
         names = {field.name for field in fields(cls)}
         needed = names - {"image_cls"}  # bundles of schema 4 do not have it
         for problem, keys in (("misses", needed - set(data)), ("does not know", set(data) - names)):

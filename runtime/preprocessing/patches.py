@@ -191,8 +191,8 @@ class PatchPreprocessor:
         if max(height, width) > MAX_RATIO * min(height, width):
             raise ImageUnreadable(
                 f"the image ({width} x {height} pixels)",
-                f"it is too narrow: the model takes images of which one edge is at most "
-                f"{MAX_RATIO} times the other; cut it closer to a square",
+                f"it is too narrow: the model accepts images whose longer edge is at most "
+                f"{MAX_RATIO} times the other; crop it closer to a square",
             )
         unit = self.patch * self.merge
         rows, columns = round(height / unit) * unit, round(width / unit) * unit

@@ -44,10 +44,10 @@ def read_accuracy(path: Path, keeps: Sequence[str]) -> dict[str, float]:
             raise unreadable(str(path), f"it is not JSON: {error}") from error
     found = _shares(data)
     if found is None:
-        raise unreadable(str(path), "it holds something else")
+        raise unreadable(str(path), "it has other content")
     if not set(found) & set(keeps):
         measured, known = ", ".join(keeps), ", ".join(found)
-        raise unreadable(str(path), f"it knows keep {known}; measured is {measured}")
+        raise unreadable(str(path), f"it has keep {known}, but {measured} are measured")
     return found
 
 

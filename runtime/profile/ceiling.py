@@ -143,19 +143,19 @@ def times(estimate: Estimate) -> str:
 def _sentences(verdict: Verdict, plan: Plan) -> tuple[str, ...]:
     ttft, latency = verdict.ttft, verdict.latency
     said = (
-        f"vision takes {verdict.vision_share:.0%} of TTFT: pruning can give at most "
-        f"{times(ttft.possible)} here"
+        f"vision takes {verdict.vision_share:.0%} of TTFT: the speedup of TTFT by pruning is at "
+        f"most {times(ttft.possible)} here"
     )
     if ttft.best is not None:
-        said += f", keep {ttft.best} gives {times(ttft.reached[ttft.best])}"
+        said += f", and {times(ttft.reached[ttft.best])} at keep {ttft.best}"
     elif not plan.drops:
         said += "; this bundle does not prune"
     whole = (
-        f"decode takes {verdict.decode_share:.0%} of the whole answer: pruning can give at most "
-        f"{times(latency.possible)} there"
+        f"decode takes {verdict.decode_share:.0%} of the whole answer: the speedup of the answer "
+        f"by pruning is at most {times(latency.possible)}"
     )
     if latency.best is not None:
-        whole += f", keep {latency.best} gives {times(latency.reached[latency.best])}"
+        whole += f", and {times(latency.reached[latency.best])} at keep {latency.best}"
     return said.replace("%", " %"), whole.replace("%", " %")
 
 
@@ -171,16 +171,16 @@ def _warnings(verdict: Verdict, series: Mapping[str, Series]) -> list[str]:
             if guide
             else f"the vision graph alone takes {verdict.vision_share:.0%}"
             if verdict.vision_share > 0.5
-            else f"the prompt has {text} text tokens beside {images} image tokens"
+            else f"the prompt has {text} text tokens and {images} image tokens"
         )
         found.append(
-            f"pruning cannot pay here: image tokens cost {verdict.image_share:.0%} of TTFT, "
+            f"pruning does not pay off here: image tokens take {verdict.image_share:.0%} of TTFT, "
             f"{where}".replace("%", " %")
         )
     if verdict.latency.possible.value < PAYS <= verdict.ttft.possible.value:
         found.append(
             f"decode-bound: {verdict.decode_share:.0%} of the whole answer is decode; pruning "
-            "brings the first token forward, and shortens the answer by at most ".replace("%", " %")
+            "speeds up the first token, but the whole answer by at most ".replace("%", " %")
             + times(verdict.latency.possible)
         )
     slow = [
@@ -191,7 +191,7 @@ def _warnings(verdict: Verdict, series: Mapping[str, Series]) -> list[str]:
     if slow and verdict.ttft.possible.value >= PAYS:
         found.append(
             f"not measurably faster than keep 1.0 to the first token: keep {', '.join(slow)}; "
-            "more rounds (--repeat) tell smaller differences"
+            "more rounds (--repeat) can show smaller differences"
         )
     return found
 
@@ -216,5 +216,5 @@ def _drift(whole: Series) -> Sequence[str]:
     slower = "slower" if change > 0 else "faster"
     return (
         f"the machine drifted: keep 1.0 was {abs(change) * 100:.0f} % {slower} in the second half "
-        "of the run; ratios are less touched by that than times",
+        "of the run; this affects times more than ratios",
     )

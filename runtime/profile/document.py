@@ -189,17 +189,17 @@ def _operators(operators: Operators | None) -> list[dict[str, Any]]:
 def _absent(profile: Profile, accuracy: Mapping[str, float] | None) -> dict[str, str]:
     found = dict(profile.absent)
     if profile.operators is None:
-        found["operators"] = "not asked for, or this engine has no profiler that tells them"
+        found["operators"] = "not requested, or this engine has no profiler for operators"
     if accuracy is None:
-        found["accuracy"] = "not measured here: --accuracy takes what an evaluation found"
+        found["accuracy"] = "not measured: give the result of an evaluation with --accuracy"
     device = profile.pipeline.engine.device()
     if device is None:
-        found["device memory"] = "the engine works on the processor, in the host's memory"
+        found["device memory"] = "the engine runs on the CPU, in host memory"
     elif device.unified:
         found["device memory"] = "host and device share one memory: see system_used_bytes"
     for quantity in ("host_peak_bytes", "system_used_bytes"):
         if profile.memory[quantity] is None:
-            found[quantity] = "/proc does not tell it here"
+            found[quantity] = "/proc does not have it here"
     if profile.repeat < 3:
         found["intervals"] = "fewer than 3 rounds"
     return found

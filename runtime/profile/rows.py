@@ -31,11 +31,11 @@ def sections(document: Mapping[str, Any]) -> dict[str, Rows]:
         "stages": [
             {"keep": row["keep"], **stage} for row in document["keeps"] for stage in row["stages"]
         ],
-        "energy of a request": [
+        "energy per request": [
             {"keep": row["keep"], **meter} for row in points for meter in row["energy"]
         ],
-        "machine over the run": [_sensor(row) for row in document["sensors"]],
-        "operators, longest of each phase (the engine's own profiler, in a run of its own)": (
+        "machine during the run": [_sensor(row) for row in document["sensors"]],
+        "longest operators of each phase (profiler of the engine, separate run)": (
             _operators(document)
         ),
         "absent": [{"what": k, "why": v} for k, v in document["absent"].items()],
@@ -65,7 +65,7 @@ def _summary(row: Mapping[str, Any]) -> dict[str, Any]:
         "TTFT faster": _times(first["speedup"]),
         "TPOT ms": None if per_token is None else _ms(per_token["p50"]),
         "end to end ms": _ms(whole["p50"]),
-        "end to end faster": _times(whole["speedup"]),
+        "end to end speedup": _times(whole["speedup"]),
         "KV bytes": f"{row['kv_bytes']:,}",
         "host peak MiB": None if peak is None else f"{peak / 2**20:.0f}",
         "device MiB": None if device is None else f"{device / 2**20:.0f}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AverageOutOfReach, OptionInvalid
-from ..bundle.keep import Keep, keep_ratio, parse_keep
+from ..bundle.keep import Keep, Keeps, keep_ratio, parse_keep, parse_keeps, show_keeps
 from ..bundle.plan import Plan
 from ..chat.media import VIDEO, kinds_of, preprocess, read_media
 from ..model.loaded import LoadedBundle
@@ -17,7 +17,7 @@ WHOLE = "1.0"
 """The keep that everything is compared with."""
 TEXT_ONLY = "text only"
 """The point without image: what a prompt costs whose image tokens are free."""
-DEFAULT_KEEPS = ("1.0", "0.5", "0.25", "0.1", "0.05")
+DEFAULT_KEEPS = (1.0, 0.5, 0.25, 0.1, 0.05)
 _FILLERS = ("the", "a", "one", "is", "x", "of")
 _NEAR = (0, -1, 1, -2, 2, -3, 3)
 
@@ -27,7 +27,7 @@ class Point:
     """One of the requests that take turns."""
 
     label: str
-    """The keep as typed, or ``TEXT_ONLY``."""
+    """The keep, the average, or ``TEXT_ONLY``."""
     keeps: tuple[Keep, ...]
     """One for each place where the plan drops."""
     order: float
@@ -53,42 +53,56 @@ class Workload:
     """Tokens of every answer: end tokens do not end it."""
 
 
-def points(plan: Plan, keeps: Sequence[str] | None) -> tuple[Point, ...]:
+def points(
+    plan: Plan, keeps: Sequence[Keeps | str] | None, averages: Sequence[Keep | str] = ()
+) -> tuple[Point, ...]:
     """The points to measure; keep 1.0 is always among them.
 
     Args:
         plan: the bundle's.
-        keeps: as typed: ``0.5``, ``58``, or ``0.5/0.25/0.125`` for a plan that drops at several
-            places, where a single one is the mean over the layers. None takes ``DEFAULT_KEEPS`` as
-            far as the plan reaches them, and the bundle's own where it drops at several places.
+        keeps: each is one keep, or one for each place where the plan drops, as numbers or as
+            typed (``0.5,0.25``). None takes ``DEFAULT_KEEPS``, as averages where the plan drops at
+            several places (as far as it reaches them), and then the bundle's own keeps too.
+        averages: mean over the layers of what they read, each.
 
     Raises:
         KeepOutOfRange, KeepCountMismatch, AverageOutOfReach: a keep that the plan does not take.
     """
     found = {WHOLE: Point(label=WHOLE, keeps=plan.keeps(1.0), order=float("inf"))}
-    if keeps is None and not plan.drops:
-        keeps = ()
-    for label in DEFAULT_KEEPS if keeps is None else keeps:
-        try:
-            point = _point(plan, label.strip())
-        except AverageOutOfReach:
-            if keeps is not None:
-                raise
-            continue
+    several = len(plan.drops) > 1
+
+    def add(point: Point) -> None:
         if point.keeps != found[WHOLE].keeps:
             found.setdefault(point.label, point)
-    if keeps is None and len(plan.drops) > 1:
-        own = plan.keeps(None)
-        label = "/".join(f"{keep:.3g}" for keep in own)
-        found[label] = Point(label=label, keeps=own, order=_order(plan, own))
+
+    for keep in () if keeps is None else keeps:
+        add(_point(plan, parse_keeps(keep) if isinstance(keep, str) else keep))
+    for average in averages:
+        add(_of_average(plan, parse_keep(average) if isinstance(average, str) else average))
+    if keeps is None and not averages and plan.drops:
+        for level in DEFAULT_KEEPS:
+            try:
+                add(_of_average(plan, level) if several else _point(plan, level))
+            except AverageOutOfReach:
+                continue
+        if several:
+            own = plan.keeps(None)
+            label = ",".join(f"{keep:.3g}" for keep in own)
+            found[label] = Point(label=label, keeps=own, order=_order(plan, own))
     return (*found.values(), Point(label=TEXT_ONLY, keeps=(), order=0.0))
 
 
-def _point(plan: Plan, label: str) -> Point:
-    parts = [parse_keep(part) for part in label.split("/")]
-    mean = len(parts) == 1 < len(plan.drops) and parts[0] != 1.0
-    keeps = plan.keeps(plan.keeps_for_average(parts[0]) if mean else parts)
-    return Point(label="/".join(map(str, parts)), keeps=keeps, order=_order(plan, keeps))
+def _point(plan: Plan, keep: Keeps) -> Point:
+    given = tuple(keep) if isinstance(keep, Sequence) else (keep,)
+    keeps = plan.keeps(given)
+    return Point(label=show_keeps(given), keeps=keeps, order=_order(plan, keeps))
+
+
+def _of_average(plan: Plan, average: Keep) -> Point:
+    keeps = plan.keeps_for_average(average)
+    # With one drop, an average is a keep: it is named so.
+    label = str(average) if len(plan.drops) > 1 else show_keeps(keeps)
+    return Point(label=label, keeps=keeps, order=_order(plan, keeps))
 
 
 def _order(plan: Plan, keeps: Sequence[Keep]) -> float:
@@ -98,7 +112,8 @@ def _order(plan: Plan, keeps: Sequence[Keep]) -> float:
 def make_workload(
     loaded: LoadedBundle,
     *,
-    keeps: Sequence[str] | None = None,
+    keeps: Sequence[Keeps | str] | None = None,
+    averages: Sequence[Keep | str] = (),
     images: Sequence[Any] = (),
     prompt: str | None = None,
     prompt_tokens: int | None = None,
@@ -109,6 +124,7 @@ def make_workload(
     Args:
         loaded: the bundle.
         keeps: as for ``points``.
+        averages: as for ``points``.
         images: images and videos; none takes the bundle's golden image.
         prompt: the question; None takes the bundle's golden one.
         prompt_tokens: instead, a question of as many text tokens, the chat template's included.
@@ -121,7 +137,7 @@ def make_workload(
     golden, layout = bundle.manifest.golden, bundle.manifest.prompt
     if new_tokens < 1:
         raise OptionInvalid("new tokens", new_tokens, "a count of at least 1")
-    chosen = points(bundle.manifest.plan, keeps)
+    chosen = points(bundle.manifest.plan, keeps, averages)
     shown = tuple(images) or (Path(bundle.file(golden.image)),)
     read = read_media(list(shown), bundle.manifest.preprocessing, loaded.max_pixels)
     kinds = kinds_of(read)

@@ -1,9 +1,9 @@
-"""Make a sample model from nothing:
+"""Train a sample model from scratch:
 `python -m vtp.samples.training.train --config tiny --out FOLDER`.
 
 Draws the training scenes, trains the tower, then projector and decoder on its frozen features,
-writes the Hugging Face folder and prints an accuracy table. Killed at any point, the same command
-goes on from its work folder.
+writes the Hugging Face folder and prints an accuracy table. After an interruption, the same command
+resumes from its work folder.
 """
 
 from __future__ import annotations
@@ -101,11 +101,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", choices=sorted(CONFIGS), default="tiny")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
-    parser.add_argument("--count", type=int, default=1_400, help="questions of the final accuracy")
-    parser.add_argument("--scenes", type=int, help="most training scenes, to try the training out")
-    parser.add_argument("--steps", type=int, help="most steps of each stage, for the same")
     parser.add_argument(
-        "--latest", action="store_true", help="train nothing; write and measure what there is"
+        "--count", type=int, default=1_400, help="number of questions for the final accuracy"
+    )
+    parser.add_argument(
+        "--scenes", type=int, help="maximum number of training scenes, for a trial run"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="maximum number of steps per stage, for a trial run"
+    )
+    parser.add_argument(
+        "--latest",
+        action="store_true",
+        help="do not train: write and evaluate the existing checkpoint",
     )
     options = parser.parse_args(arguments)
     config = shortened(CONFIGS[options.config], options.scenes, options.steps)

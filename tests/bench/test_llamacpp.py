@@ -131,7 +131,7 @@ def test_all_sides_in_one_table(
     packages: _LlamaCpp, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = ("--threads", "1", "--repeat", "1", "--steps", "2", "--processor-time")
-    files = ("--work", str(tmp_path), "--json", str(tmp_path / "made.json"))
+    files = ("--work", str(tmp_path), "--out", str(tmp_path / "made.json"))
     llamacpp.main([str(tiny_bundle), str(tiny_bundle), *sizes, *files])
     out = capsys.readouterr().out
     assert "llama.cpp, keep 0.1" in out

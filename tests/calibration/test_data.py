@@ -48,8 +48,8 @@ WRONG = [
     (b"[" * 100_000, "it is not JSON"),
     (b'{"prompt": "?"}', "'image' is missing"),
     (f'{{"image": "{IMAGE}"}}'.encode(), "'prompt' is missing"),
-    (f'{{"image": "{IMAGE}", "prompt": " "}}'.encode(), "'prompt' must be a text"),
-    (f'{{"image": ["{IMAGE}"], "prompt": "?"}}'.encode(), "'image' must be a text"),
+    (f'{{"image": "{IMAGE}", "prompt": " "}}'.encode(), "'prompt' must be a non-empty text"),
+    (f'{{"image": ["{IMAGE}"], "prompt": "?"}}'.encode(), "'image' must be a non-empty text"),
     (b'{"image": "gone.png", "prompt": "?"}', "gone.png' is missing"),
     (b'{"image": "images", "prompt": "?"}', "images' is missing"),
     (b'{"image": "a\\u0000b", "prompt": "?"}', "is missing"),
@@ -69,7 +69,7 @@ def test_a_wrong_line_is_named(data_of: Callable[..., Path], line: bytes, proble
     message = str(raised.value)
     assert f"{path}, line 3: " in message
     assert problem in message
-    assert "(1 more line(s) are wrong too)" in message
+    assert "(1 more line(s) have errors)" in message
     assert len(message) < 700
 
 

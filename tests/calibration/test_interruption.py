@@ -51,7 +51,7 @@ def test_nothing_is_lost_and_nothing_asked_twice(
     done = whole.count(b"\n") - 1
     assert 19 <= done < answers
     if number != signal.SIGKILL:
-        assert f"[{done} answers are kept in {journal}; the same command goes on]" in err
+        assert f"[{done} answers are stored in {journal}; run the command again" in err
     assert (bundle / "manifest.json").read_bytes() == before
     assert [p.name for p in journal.parent.iterdir()] == ["journal.jsonl"]
 

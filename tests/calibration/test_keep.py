@@ -206,9 +206,9 @@ def test_a_bound_that_cannot_be_met_tells_the_best(
     arguments = (bundle, "--data", data_of(12), "--keep", "0.1", "--keep", "0.01", "--threads", "1")
     outcome = calibrate(*arguments, "--max-drop", "0.5")
     message = outcome.error()
-    assert "a drop of at most 0.5 points at 95 % confidence cannot be met" in message
-    assert "keeps 0.1 with a drop of" in message
-    assert "more lines (539 if none of them changes)" in message
+    assert "a drop of at most 0.5 points at 95 % confidence cannot be reached" in message
+    assert "is keep 0.1 with a drop of" in message
+    assert "more lines (539 if no answer changes)" in message
     assert [row["within"] for row in rows(outcome.out)] == ["yes", "no", "no"]
     assert (bundle / "manifest.json").read_bytes() == before
     # What the message offers does it.

@@ -190,17 +190,17 @@ def test_the_command(
 ) -> None:
     data, out = data_of(6), tmp_path / "made"
     done = vtp(
-        "calibrate", "quantize", tiny_bundle, "--data", data, "--to", out, "--format", "json"
+        "calibrate", "quantize", tiny_bundle, "--data", data, "--out", out, "--format", "json"
     )
     told = json.loads(done.out)
-    assert [row["bundle"] for row in told["accuracy"]] == ["as it was", "int8"]
+    assert [row["bundle"] for row in told["accuracy"]] == ["original", "int8"]
     assert {row["quantized"] for row in told["sensitivity"]} == {"yes"}
     assert "MB of weights" in done.err
-    again = vtp("calibrate", "quantize", tiny_bundle, "--data", data, "--to", out)
+    again = vtp("calibrate", "quantize", tiny_bundle, "--data", data, "--out", out)
     assert again.status == 1
     assert "--force" in again.err
-    twice = vtp("calibrate", "quantize", int8, "--data", data, "--to", tmp_path / "twice")
-    assert "quantized already" in twice.err
+    twice = vtp("calibrate", "quantize", int8, "--data", data, "--out", tmp_path / "twice")
+    assert "already quantized" in twice.err
     assert not (tmp_path / "twice").exists()
 
 

@@ -161,7 +161,7 @@ def test_a_bundle_without_a_schedule(
     assert "it has no free schedule" in vtp(*arguments).error()
     outcome = vtp(*arguments, "--score", "attention")
     assert outcome.status == 2
-    assert "says that already" in outcome.err
+    assert "already has a plan" in outcome.err
 
 
 def made_plan(layers: int, drops: tuple[int, ...], tokens: int = 256) -> Plan:

@@ -287,7 +287,7 @@ def test_no_overlay_of_a_guides_answer(
     arguments += ("--prompt", "what?", "--save-overlay", tmp_path / "kept.png")
     early = vtp(*arguments, "--exit-threshold", "0")
     assert early.status == 0
-    assert "its answer was taken" in early.err
+    assert "its answer was returned" in early.err
     assert "no overlay" in early.err
     assert list(tmp_path.iterdir()) == []
     late = vtp(*arguments, "--max-new-tokens", "3")

@@ -298,9 +298,7 @@ def test_settings_that_are_not_done_are_told(llava: Callable[..., Path], tmp_pat
     asked = {"eos_token_id": 2, "num_beams": 3, "no_repeat_ngram_size": 2}
     (folder / "generation_config.json").write_text(json.dumps(asked))
     export_model(str(folder), tmp_path / "out", ExportOptions(targets=("ort",)), told)
-    assert told.told == [
-        "of generation_config.json num_beams=3, no_repeat_ngram_size=2 will not be done"
-    ]
+    assert told.told == ["ignored in generation_config.json: num_beams=3, no_repeat_ngram_size=2"]
 
 
 def test_a_penalty_of_the_model_holds_for_greedy_answers_and_all_turns(

@@ -123,7 +123,7 @@ def test_files_beside_the_model_are_not_read(
     (model / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     done = vtp("export", model, "--target", "ort", "--out", tmp_path / "out")
     assert done.status == 0
-    assert "note: the adapter beside the model is not applied" in done.err
+    assert "note: the adapter in the model folder is not applied" in done.err
     export_model(str(random_llava), tmp_path / "plain", ONE)
     assert answers(tmp_path / "out", scene) == answers(tmp_path / "plain", scene)
 
@@ -156,8 +156,11 @@ def test_a_variant_is_read_where_it_is_the_only_one(vtp: Any, model: Path, tmp_p
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("consolidated.safetensors", "there is consolidated.safetensors, which is not read"),
-        ("model-00001-of-00002.safetensors", "without the index that names them"),
+        (
+            "consolidated.safetensors",
+            "consolidated.safetensors exists, but transformers and vtp do not read it",
+        ),
+        ("model-00001-of-00002.safetensors", "the folder has shards, but not their index"),
     ],
 )
 def test_weights_under_another_name_are_refused_as_in_transformers(
@@ -315,7 +318,7 @@ def test_the_form_of_the_authors_is_named_with_the_converted_repository(
     (folder / "config.json").write_text(json.dumps(config))
     message = refused(vtp, folder, tmp_path)
     assert converted in message
-    assert "in the form of its authors' own code" in message
+    assert "in the format of its authors' own code" in message
 
 
 def test_a_model_that_nobody_converted_is_called_by_its_family(vtp: Any, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_large_matrix_is_rounded_as_its_rows_are() -> None:
 def test_what_does_not_split_is_refused() -> None:
     int4, int8 = (WeightsRecord(bits=b, block=64, symmetric=True) for b in (4, 8))
     check_shape("w", 3, 128, int8)
-    with pytest.raises(NotQuantizable, match=r"w .*96 inputs do not split .* 64; .*--block"):
+    with pytest.raises(NotQuantizable, match=r"w .*96 inputs cannot be split .* 64; .*--block"):
         check_shape("w", 4, 96, int4)
     with pytest.raises(NotQuantizable, match=r"3 outputs .*--weights int8"):
         check_shape("w", 3, 128, int4)

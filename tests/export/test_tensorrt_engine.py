@@ -152,7 +152,7 @@ def test_more_than_was_built_is_refused_before_anything_runs(
     pipeline = vtp.load(bundle, "tensorrt")
     with pytest.raises(BeyondLimits, match=r"before layer 0: 72, but the limit is 36.*--max-keep"):
         pipeline.generate(scene, "what?", keep=0.5)
-    with pytest.raises(BeyondLimits, match=r"images of a turn: 2, but .*--max-images"):
+    with pytest.raises(BeyondLimits, match=r"images per turn: 2, but .*--max-images"):
         pipeline.generate([scene, scene], "what?")
     with pytest.raises(ContextTooLong, match="--max-tokens"):
         pipeline.generate(scene, "what?", max_new_tokens=90)

@@ -83,5 +83,5 @@ def test_frames_beyond_what_was_asked_for(bundle_of: Callable[..., Path]) -> Non
     with pytest.raises(BeyondLimits, match=r"frames .* 3, but the limit is 2; .*--max-frames N"):
         check_request(plan, limits, plan.counts(0.1, extent), extent, "vtp build DIR")
     next_ = Bundle(bundle_of("llava_next")).manifest
-    with pytest.raises(OptionInvalid, match="takes no video"):
+    with pytest.raises(OptionInvalid, match="does not support videos"):
         make_limits(next_, Asked(frames=2))

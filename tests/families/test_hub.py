@@ -227,7 +227,7 @@ def test_hub_layout_without_a_token_is_told(
     settings["added_tokens_decoder"] = {n: t for n, t in added.items() if t["content"] != token}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     # The library counts the tokens behind the missing one anew, so that another has its number.
-    said = {"image": "does not write '<video>', which is the image token", "video": "has no video"}
+    said = {"image": "does not write '<video>', the image token", "video": "has no video"}
     with pytest.raises((TokenMissing, ModelNotSupported), match=said[kind]):
         export_model(str(folder), tmp_path / "out", ExportOptions())
 

@@ -145,7 +145,7 @@ def test_fastv_drops_inside_the_decoder_and_numbers_stay(
         (
             {"method": "visionzip", "parameters": {"score": "column-mean"}},
             ScoreNotAvailable,
-            "no patches in their order",
+            "not patches in their original order",
         ),
         ({"method": "fastv", "positions": "compact"}, OptionInvalid, "original: this model"),
     ],

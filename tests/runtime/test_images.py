@@ -162,7 +162,7 @@ def test_folder_name_and_other_types(tmp_path: Path) -> None:
         load_image(tmp_path)
     with pytest.raises(ImageUnreadable, match=r"^the first image cannot"):
         load_image(b"text", name="the first image")
-    with pytest.raises(TypeError, match="int is no image source"):
+    with pytest.raises(TypeError, match="int is not an image source"):
         load_image(7)
 
 

@@ -118,7 +118,7 @@ def test_other_modes_and_index_types() -> None:
         ([12], (3, 4), WHOLE, r"12 is outside .* 0\.\.11"),
         ([-1], (3, 4), WHOLE, "-1 is outside"),
         ([1, 2, 1], (3, 4), WHOLE, "repeat"),
-        ([1.0], (3, 4), WHOLE, "no whole number"),
+        ([1.0], (3, 4), WHOLE, "not a whole number"),
         ([True, False], (3, 4), WHOLE, "not a mask"),
         (np.array([True, False]), (3, 4), WHOLE, "index"),
         ([0], (0, 4), WHOLE, r"\(0, 4\) are empty"),

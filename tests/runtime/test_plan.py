@@ -163,7 +163,7 @@ def test_a_plan_without_pruning_keeps_all_or_says_why_not() -> None:
         assert plan.counts(keep, 1) == ()
         assert plan.tokens_of_stages((), 2) == (512,)
     for keep in (0.5, 255):
-        with pytest.raises(KeepOutOfRange, match="without pruning all 256 image tokens"):
+        with pytest.raises(KeepOutOfRange, match="so all 256 image tokens are kept"):
             plan.counts(keep, 1)
 
 

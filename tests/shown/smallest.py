@@ -61,7 +61,7 @@ ROWS: dict[str, Smallest] = {
     "vtp inspect": Smallest(),
     "vtp verify": Smallest(words={"tensorrt": "cpu"}, why=_NO_DEVICE),
     "vtp profile": Smallest(
-        always={"--keep": "1.0,0.1", "--new-tokens": "2", "--repeat": "1", "--warmup": "1"}
+        always={"--keep": "0.1", "--new-tokens": "2", "--repeat": "1", "--warmup": "1"}
     ),
     "vtp calibrate keep": Smallest(
         always=_SHORT, given={"--max-drop": "100"}, absent={"--keep": "0.5", "--max-drop": "100"}
@@ -77,7 +77,7 @@ ROWS: dict[str, Smallest] = {
     ),
     "vtp calibrate exit": Smallest(always=_SHORT, given={"--accuracy": "0"}),
     "vtp calibrate quantize": Smallest(
-        always={**_SHORT, "--to": "made", "--requests": "2", "--max-drop": "100"},
+        always={**_SHORT, "--out": "made", "--requests": "2", "--max-drop": "100"},
         words={"out/tiny": "out/llava15"},
     ),
     "vtp list": Smallest(),
@@ -85,14 +85,12 @@ ROWS: dict[str, Smallest] = {
     "python -m vtp.samples.evaluate": Smallest(
         always={"--count": "7"}, words={"NAME=BUNDLE": "fastervlm=out/tiny", "...": None}
     ),
-    "python -m vtp.samples.write_questions": Smallest(
-        always={"--count": "3"}, words={"questions": "made"}
-    ),
+    "python -m vtp.samples.write_questions": Smallest(always={"--count": "3", "--out": "made"}),
     "python -m vtp.samples.training.train": Smallest(
         always={"--out": "made", "--scenes": "64", "--steps": "1", "--count": "7"}
     ),
     "python -m vtp.bench.compare": Smallest(
-        always={"--model": "tiny", **_TINY, "--json": "made.json"}
+        always={"--model": "tiny", **_TINY, "--out": "made.json"}
     ),
     "python -m vtp.bench.methods": Smallest(
         always={"--model": "tiny", **_TINY, "--discard": None, "fastervlm": None}
@@ -105,7 +103,7 @@ ROWS: dict[str, Smallest] = {
         why="llama.cpp is compiled for minutes: tests/bench/test_llamacpp.py has a stand-in",
     ),
     "python -m vtp.bench.export": Smallest(
-        always={"--size": "tiny", "--rival": "./rival", "--json": "made.json"},
+        always={"--size": "tiny", "--rival": "./rival", "--out": "made.json"},
         why="the rival is a package of its own: a stand-in writes its files",
     ),
     "python docs/make_cli.py": Smallest(),
@@ -121,6 +119,7 @@ ELSEWHERE: dict[str, str] = {
     "ruff": "make lint runs it before the tests",
     "mypy": "make lint runs it before the tests",
     "python .ci/check_torch.py": "asks the package index: tests/test_check_torch.py answers for it",
+    "git clone": "fetches the repository that is tested here",
     "pip install": "tests/test_without_torch.py installs the wheel with extras",
     "python -m pip install": "tests/test_without_torch.py installs the wheel with extras",
     "python3 -m venv": "tests/test_without_torch.py makes environments",

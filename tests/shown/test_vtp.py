@@ -16,7 +16,7 @@ from .conftest import LayOut
 from .pages import Words
 from .shown import label, to_run
 
-_WRITES = ("--out", "--to", "--html", "--trace", "--save-overlay")
+_WRITES = ("--out", "--html", "--trace", "--save-overlay")
 
 pytestmark = pytest.mark.slow
 

@@ -82,7 +82,7 @@ class OnnxRuntimeCpu(Engine):
     """
 
     name: ClassVar[str] = "cpu"
-    summary: ClassVar[str] = "ONNX Runtime on the processor"
+    summary: ClassVar[str] = "ONNX Runtime on the CPU"
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16")
     forms: ClassVar[tuple[str, ...]] = ("int8", "int4-awq")
     targets: tuple[str, ...] = ("ort", "onnx", "trt10")

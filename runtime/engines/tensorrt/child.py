@@ -52,7 +52,7 @@ def _build(job: BuildJob) -> BuildReport:
     except PolygraphyException as error:
         return BuildReport(error=" ".join(str(error).split()))
     if serialized is None:
-        return BuildReport(error="TensorRT builds no engine of it; its reasons are above")
+        return BuildReport(error="TensorRT cannot build it; the reasons are above")
     network = parsed[1]
     data = memoryview(serialized)
     Path(job.engine).write_bytes(data)

@@ -281,7 +281,7 @@ class TensorRt(Engine):
     """TensorRT: Jetson boards and data-centre cards."""
 
     name: ClassVar[str] = "tensorrt"
-    summary: ClassVar[str] = "TensorRT engines that vtp build made on this device"
+    summary: ClassVar[str] = "TensorRT engines, built by vtp build on this device"
     targets: tuple[str, ...] = ("onnx", "trt10")
 
     def __init__(self, threads: int | None = None) -> None:
@@ -365,5 +365,5 @@ class TensorRtRtx(TensorRt):
     """TensorRT-RTX: GeForce and RTX cards; engines may come from a machine without one."""
 
     name: ClassVar[str] = "tensorrt-rtx"
-    summary: ClassVar[str] = "TensorRT-RTX engines that vtp build made"
+    summary: ClassVar[str] = "TensorRT-RTX engines, built by vtp build"
     targets: tuple[str, ...] = ("onnx",)

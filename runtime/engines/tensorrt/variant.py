@@ -159,7 +159,7 @@ class _Build:
             among = largest_candidates(plan, self.limits)
             if among > PLUGIN_LIMIT:
                 raise BeyondLimits(
-                    "tokens among which the plugin is to choose",
+                    "tokens among which the plugin selects",
                     among,
                     PLUGIN_LIMIT,
                     "build with --topk native, or for fewer images",
@@ -169,7 +169,7 @@ class _Build:
         most = largest_selection(plan, self.limits)
         if most > NATIVE_LIMIT:
             raise BeyondLimits(
-                "tokens that TensorRT's own TopK is to keep",
+                "tokens that TensorRT's own TopK keeps",
                 most,
                 NATIVE_LIMIT,
                 "build with --topk plugin, or with a smaller --max-keep",
@@ -242,7 +242,7 @@ class _Build:
         if weights > _SMALL and report.bytes > _SAME_WEIGHTS_TWICE * weights:
             self.progress.warn(
                 f"the engine of {graph.name} has {report.bytes / weights:.2f} times the bytes of "
-                "its weights: the library may have stored some twice"
+                "its weights: the library may have stored some of them twice"
             )
         record = EngineRecord(
             graph=graph.name,
@@ -336,11 +336,11 @@ def _most_of_an_image(given: int | None, manifest: Manifest) -> int:
         raise OptionInvalid(
             named,
             given,
-            "the most image tokens of an image (--max-image-tokens N), for images of this model "
-            f"have as many as their size asks for; the sample image has {one}",
+            "the maximum number of tokens of an image (--max-image-tokens N): with this model it "
+            f"depends on the size of the image; the sample image has {one}",
         )
     if given not in (None, one):
-        raise OptionInvalid(named, given, f"nothing: images of this model have {one} tokens always")
+        raise OptionInvalid(named, given, f"nothing: every image of this model has {one} tokens")
     return one
 
 
@@ -358,7 +358,7 @@ def _check(options: BuildOptions, for_other_cards: bool) -> None:
         raise OptionInvalid(
             "compute capability",
             ",".join(options.compute_capabilities),
-            f"nothing: {options.engine} builds for the card that is here",
+            f"nothing: {options.engine} builds for the card of this machine",
         )
 
 

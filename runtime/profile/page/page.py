@@ -67,8 +67,8 @@ def _about(document: Document) -> str:
     return (
         f"Method {bundle['method']}, {bundle['dtype']}, engine {engine['name']} "
         f"({engine['versions']}), {machine['processors']} processors ({machine['machine']}). "
-        f"{work['image_tokens']} image tokens and {work['text_tokens']} text tokens are asked "
-        f"about, {work['new_tokens']} tokens are answered."
+        f"The question has {work['image_tokens']} image tokens and {work['text_tokens']} text "
+        f"tokens, the answer {work['new_tokens']} tokens."
     )
 
 
@@ -112,7 +112,7 @@ def _first_token(document: Document) -> str:
     mark = "floor: dropped tokens are free"
     return _figure(
         "Time to the first token",
-        f"Medians of the phases; no keep can come left of the dashed line. {_MEDIANS}",
+        f"Medians of the phases; no keep can end left of the dashed line. {_MEDIANS}",
         bars(
             "ttft",
             "Time to the first token by keep, stacked by phase",
@@ -158,7 +158,7 @@ def _answer(document: Document) -> str:
     ]
     return _figure(
         f"The whole answer of {tokens} tokens",
-        "The same with decode; how much of it pruning can touch depends on the answer's length.",
+        "Including decode; how much pruning can save depends on the length of the answer.",
         bars(
             "answer",
             "End-to-end time by keep, stacked by phase",
@@ -275,7 +275,7 @@ def _accuracy(document: Document) -> str:
     ]
     return _figure(
         "Accuracy",
-        "As given with --accuracy: share of right answers.",
+        "As given with --accuracy: share of correct answers.",
         bars(
             "accuracy",
             "Accuracy by keep",
@@ -320,8 +320,8 @@ def _operators(document: Document) -> str:
     ]
     below = table(["", "selection in the vision graph, ms"], selection) if selection else ""
     return (
-        '<h2>Operators</h2>\n<p class="about">From the engine\'s own profiler, in a run of its '
-        "own, which is slower than the timed rounds; one request, mean. The longest of each "
+        '<h2>Operators</h2>\n<p class="about">From the profiler of the engine, in a separate run '
+        "that is slower than the timed rounds. Means of one request; the longest operators of each "
         f"phase.</p>\n{below}{''.join(tables)}"
     )
 
@@ -337,7 +337,7 @@ def _machine(document: Document) -> str:
             value = f"{row['avg']:.4g} {row['unit']} ({row['min']:.4g} to {row['max']:.4g})"
         lines.append([row["quantity"], row["name"], value])
     lines += [[name, "absent", why] for name, why in document["absent"].items()]
-    return "<h2>The machine meanwhile</h2>\n" + table(
+    return "<h2>The machine during the run</h2>\n" + table(
         ["", "what", "over the run"], lines, words=(1, 2)
     )
 

@@ -33,7 +33,7 @@ class Jetson(Sensor):
         if (self.root / "etc/nv_tegra_release").exists():
             return None
         kind = text_of(self.root / "proc/device-tree/compatible") or ""
-        return None if "nvidia,tegra" in kind else "this is no Jetson board"
+        return None if "nvidia,tegra" in kind else "this is not a Jetson board"
 
     def read(self) -> list[Reading]:
         return [

@@ -73,5 +73,5 @@ class SensorLog:
         if "power" not in told and "energy" in told:
             told.add("power")
         absent = "; ".join(f"{name}: {why}" for name, why in self.absent.items())
-        reason = "no sensor here tells it" + (f" ({absent})" if absent else "")
+        reason = "no sensor here measures it" + (f" ({absent})" if absent else "")
         return {quantity: reason for quantity in QUANTITIES if quantity not in told}

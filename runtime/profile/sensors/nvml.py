@@ -41,7 +41,7 @@ class Nvml(Sensor):
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            self._reason = f"NVML says {error}"
+            self._reason = f"NVML reports: {error}"
             return
         self._nvml = pynvml
         try:
@@ -51,7 +51,7 @@ class Nvml(Sensor):
                 else pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
             )
         except pynvml.NVMLError as error:
-            self._reason = f"NVML says {error}"
+            self._reason = f"NVML reports: {error}"
 
     def absent(self) -> str | None:
         return self._reason

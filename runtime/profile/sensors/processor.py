@@ -17,7 +17,7 @@ class Processor(Sensor):
     name: ClassVar[str] = "processor"
 
     def absent(self) -> str | None:
-        return None if self.read() else "neither /proc nor /sys tell anything of the processor"
+        return None if self.read() else "neither /proc nor /sys has information about the processor"
 
     def read(self) -> list[Reading]:
         found = [*self._clock(), *self._governor(), *self._temperatures(), *self._throttling()]

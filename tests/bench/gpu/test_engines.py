@@ -44,7 +44,7 @@ def test_every_engine_is_profiled(
     # Nothing waits for the stand-in, whose clock is that of the processor.
     assert [rows[f"cpu ({target})"]["adds up"] for target in ("ort", "onnx")] == ["yes"] * 2
     assert rows["tensorrt (tensorrt-native)"]["device, MiB"] != "-"
-    assert any("pruning can give at most" in note for note in found["notes"])
+    assert any("by pruning is at most" in note for note in found["notes"])
 
 
 def test_without_a_bundle_one_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

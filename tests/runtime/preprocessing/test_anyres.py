@@ -180,7 +180,7 @@ def test_what_cannot_be_reproduced_is_refused(change: dict[str, Any], words: str
 
 
 def test_model_and_processor_must_agree() -> None:
-    with pytest.raises(ModelNotSupported, match=r"not those of config\.json"):
+    with pytest.raises(ModelNotSupported, match=r"differ from those of config\.json"):
         anyres_preprocessor(NEXT, GRID, model={"image_grid_pinpoints": [[SIDE, SIDE]]})
 
 
@@ -211,5 +211,5 @@ def test_an_image_less_than_a_pixel_wide_is_refused() -> None:
 
 
 def test_next_takes_no_video() -> None:
-    with pytest.raises(VideoNotSupported, match="takes no video"):
+    with pytest.raises(VideoNotSupported, match="does not support videos"):
         read_next().video([picture(9, 9)])

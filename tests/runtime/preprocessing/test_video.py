@@ -127,7 +127,7 @@ def test_what_is_no_video_is_refused(mp4: Path, tmp_path: Path) -> None:
     refused([picture(1, 1)] * 769, "769 frames; give at most 768")
     with pytest.raises(ImageUnreadable, match="frame 1 of the video"):
         read_frames([picture(2, 2), b"x"], FOUR)
-    with pytest.raises(TypeError, match="int is no video source"):
+    with pytest.raises(TypeError, match="int is not a video source"):
         read_frames(3, FOUR)  # type: ignore[arg-type]
     picture(64, 48).save(tmp_path / "still.png")
     refused(tmp_path / "still.png", "none of MP4")
@@ -138,7 +138,7 @@ def test_what_is_no_video_is_refused(mp4: Path, tmp_path: Path) -> None:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    refused(sound, "holds no pictures")
+    refused(sound, "has no pictures")
 
 
 def test_damaged_videos_are_refused(mp4: Path, tmp_path: Path) -> None:

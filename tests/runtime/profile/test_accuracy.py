@@ -58,5 +58,5 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_accuracy_of_other_keeps_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionInvalid, match=r"it knows keep 0\.3; measured is 1\.0, 0\.5"):
+    with pytest.raises(OptionInvalid, match=r"it has keep 0\.3, but 1\.0, 0\.5"):
         read_accuracy(written(tmp_path, '{"0.3": 0.5}'), KEEPS)

@@ -109,8 +109,8 @@ def test_the_floor_is_the_fixed_phases_and_the_question_alone() -> None:
 def test_the_sentence_tells_share_ceiling_and_what_was_reached() -> None:
     verdict = judge(plan(0), run(keep_1={**WHOLE, "prefill.0": 8.0}))
     assert verdict.sentences[0] == (
-        "vision takes 44 % of TTFT: pruning can give at most 1.92x (1.92 to 1.92) here, "
-        "keep 0.1 gives 1.72x (1.72 to 1.72)"
+        "vision takes 44 % of TTFT: the speedup of TTFT by pruning is at most 1.92x "
+        "(1.92 to 1.92) here, and 1.72x (1.72 to 1.72) at keep 0.1"
     )
     assert verdict.warnings == ()
 
@@ -141,8 +141,8 @@ def test_a_long_question_or_tower_is_warned_of() -> None:
     found = run(keep_1={**WHOLE, "prefill.0": 48.0})
     found[TEXT_ONLY] = series(TEXT_ONLY, {**BARE, "prefill.0": 47.0}, [], STEADY)
     (warning,) = judge(plan(0), found).warnings
-    assert warning.startswith("pruning cannot pay here: image tokens cost 4 % of TTFT")
-    assert "20 text tokens beside 16 image tokens" in warning
+    assert warning.startswith("pruning does not pay off here: image tokens take 4 % of TTFT")
+    assert "20 text tokens and 16 image tokens" in warning
     tower = {**WHOLE, "vision": 4000.0}
     slow = {"1.0": series("1.0", tower, [], STEADY), TEXT_ONLY: run()[TEXT_ONLY]}
     (warning,) = judge(plan(0), slow).warnings

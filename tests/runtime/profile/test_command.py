@@ -23,7 +23,7 @@ def test_one_run_gives_tables_trace_and_page(vtp: Any, tiny_bundle: Path, tmp_pa
     files = ("--html", page, "--trace", trace, "--accuracy", shares)
     outcome = vtp("profile", tiny_bundle, *FAST, *files)
     assert outcome.status == 0, outcome.err
-    assert "pruning can give at most" in outcome.out
+    assert "the speedup of TTFT by pruning is at most" in outcome.out
     assert "round 1 of 1" in outcome.err
     assert "98.0 %" in page.read_text()
     assert json.loads(trace.read_text())["traceEvents"]
@@ -59,8 +59,10 @@ def test_other_forms_hold_every_statistic(vtp: Any, tiny_bundle: Path, form: str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--keep", "0.5,2.0"), "keep 2.0"),
-        (("--keep", "0.5/0.25"), "0.25"),
+        (("--keep", "2.0"), "keep 2.0"),
+        (("--keep", "0.5,0.25"), "repeat --keep"),
+        (("--keep", "0.5/0.25"), "'0.5/0.25'"),
+        (("--average", "2.0"), "keep 2.0"),
         (("--keep", "all"), "'all'"),
         (("--prompt-tokens", "3"), "at least"),
         (("--new-tokens", "100000"), "tokens are needed"),
@@ -70,7 +72,7 @@ def test_other_forms_hold_every_statistic(vtp: Any, tiny_bundle: Path, form: str
         (("--trace", "."), "not of a folder"),
         (("--accuracy", "none.json"), "there is no such file"),
         (("--engine", "quantum"), "quantum"),
-        (("--guide", "none"), "is no bundle"),
+        (("--guide", "none"), "is not a bundle"),
     ],
 )
 def test_bad_input_is_one_error(
@@ -89,7 +91,7 @@ def test_bad_input_is_one_error(
 
 
 def test_no_bundle(vtp: Any, tmp_path: Path) -> None:
-    assert "is no bundle" in vtp("profile", tmp_path).error()
+    assert "is not a bundle" in vtp("profile", tmp_path).error()
 
 
 @pytest.mark.parametrize(

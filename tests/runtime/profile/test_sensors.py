@@ -65,7 +65,7 @@ def test_the_thermal_zones_of_a_board(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_absent_and_not_zero(tmp_path: Path) -> None:
     assert Processor(tmp_path).absent() is not None
-    assert Jetson(tmp_path).absent() == "this is no Jetson board"
+    assert Jetson(tmp_path).absent() == "this is not a Jetson board"
     log = SensorLog([Processor(tmp_path), Jetson(tmp_path)])
     log.read()
     assert log.summary() == []
@@ -79,7 +79,7 @@ def test_what_is_not_there_is_absent_and_not_zero(tmp_path: Path) -> None:
         "throttling",
         "load",
     }
-    assert "this is no Jetson board" in log.missing()["clock"]
+    assert "this is not a Jetson board" in log.missing()["clock"]
     assert peak_host_bytes(tmp_path) is None
     assert system_bytes_used(tmp_path) is None
 
@@ -153,7 +153,7 @@ def test_nvml_says_why_it_is_absent() -> None:
     reason = sensor.absent()
     if reason is None:
         pytest.skip("there is a card: its numbers are checked by make gpu-check")
-    assert "NVML says" in reason or "pip install 'vtp-toolkit[sensors]'" in reason
+    assert "NVML reports" in reason or "pip install 'vtp-toolkit[sensors]'" in reason
     assert sensor.read() == []
 
 

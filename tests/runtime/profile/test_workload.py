@@ -27,8 +27,10 @@ def plan(*layers: int) -> Plan:
     )
 
 
-def found(plan: Plan, keeps: list[str] | None) -> dict[str, tuple[float | int, ...]]:
-    return {point.label: point.keeps for point in points(plan, keeps)}
+def found(
+    plan: Plan, keeps: list[str] | None, averages: tuple[str, ...] = ()
+) -> dict[str, tuple[float | int, ...]]:
+    return {point.label: point.keeps for point in points(plan, keeps, averages)}
 
 
 def test_keep_one_comes_first_and_the_question_alone_last() -> None:
@@ -43,13 +45,20 @@ def test_keep_one_comes_first_and_the_question_alone_last() -> None:
 
 def test_a_plan_of_several_drops_takes_a_mean_or_one_for_each() -> None:
     schedule = plan(2, 4, 6)
-    keeps = found(schedule, ["0.5/0.25/0.125", "0.5"])
-    assert keeps["0.5/0.25/0.125"] == (0.5, 0.25, 0.125)
+    keeps = found(schedule, ["0.5,0.25,0.125"], ("0.5",))
+    assert keeps["0.5,0.25,0.125"] == (0.5, 0.25, 0.125)
     assert schedule.average(schedule.counts(keeps["0.5"], 1), 1) == pytest.approx(32, abs=2)
     # Two of eight layers read everything.
     with pytest.raises(AverageOutOfReach):
-        found(schedule, ["0.05"])
-    assert list(found(schedule, None)) == ["1.0", "0.5", "0.5/0.25/0.125", TEXT_ONLY]
+        found(schedule, None, ("0.05",))
+    assert list(found(schedule, None)) == ["1.0", "0.5", "0.5,0.25,0.125", TEXT_ONLY]
+    assert list(found(schedule, None, ("0.5",))) == ["1.0", "0.5", TEXT_ONLY]
+    with pytest.raises(KeepCountMismatch):
+        found(schedule, ["0.5"])
+
+
+def test_an_average_of_one_drop_is_the_keep_that_reaches_it() -> None:
+    assert found(plan(0), None, ("0.25",)) == {"1.0": (1.0,), "16": (16,), TEXT_ONLY: ()}
 
 
 def test_a_bundle_without_pruning_is_measured_as_it_is() -> None:
@@ -66,7 +75,7 @@ def test_a_keep_that_is_none_is_refused(keep: str) -> None:
 
 def test_a_keep_for_each_of_too_many_drops_is_refused() -> None:
     with pytest.raises(KeepCountMismatch):
-        points(plan(0), ["0.5/0.25"])
+        points(plan(0), ["0.5,0.25"])
 
 
 @pytest.fixture(scope="module")
