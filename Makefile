@@ -70,6 +70,7 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_quotes.py
 	$(BIN)/python docs/make_models.py
+	$(BIN)/python docs/make_graphs.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m vtp.bench.compare --model tiny

@@ -109,6 +109,7 @@ ROWS: dict[str, Smallest] = {
     "python docs/make_cli.py": Smallest(),
     "python docs/make_quotes.py": Smallest(),
     "python docs/make_models.py": Smallest(),
+    "python docs/make_graphs.py": Smallest(),
     "python -m vtp.samples.make_checkpoint": Smallest(always={"--out": "made"}),
 }
 
