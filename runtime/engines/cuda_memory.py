@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ _MOST_FREE = 2**28
 """Bytes of blocks that are kept though nobody uses them."""
 _MOST_ON_THE_WAY = 64
 """Copies to the device between two waits."""
+DEVICE_LOCK = RLock()
+"""Held while a bundle works on the device: all of a process share its stream, its blocks and the
+libraries' execution contexts."""
 INSTALL = "pip install cuda-bindings (on JetPack 6: pip install cuda-bindings==12.8.0)"
 
 

@@ -86,7 +86,7 @@ def test_turns_answer_as_on_the_processor(
     answers = []
     for engine in ("cpu", "tensorrt"):
         chat = vtp.load(bundle, engine).chat(capacity=400)
-        first = chat.ask("what is it?", [scene, scene], max_new_tokens=6)
+        first = chat.ask([scene, scene], "what is it?", max_new_tokens=6)
         answers.append((first.tokens, chat.ask("and now?", max_new_tokens=6).tokens))
     assert answers[0] == answers[1]
 
