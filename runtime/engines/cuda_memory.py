@@ -67,6 +67,8 @@ class Cuda(Device):
 
         self._runtime: Any = runtime
         self._engine = engine
+        # Buffers come back from whichever thread drops them last.
+        self._guard = RLock()
         self._free: dict[int, list[int]] = {}
         self._free_bytes = 0
         self._on_the_way: list[np.ndarray] = []
@@ -97,9 +99,10 @@ class Cuda(Device):
             RunFailed: the device has no memory left.
         """
         size = _rounded(nbytes)
-        if self._free.get(size):
-            self._free_bytes -= size
-            return self._free[size].pop()
+        with self._guard:
+            if self._free.get(size):
+                self._free_bytes -= size
+                return self._free[size].pop()
         status, address = self._runtime.cudaMalloc(size)
         if status == self._runtime.cudaError_t.cudaErrorMemoryAllocation:
             self.synchronize()
@@ -116,15 +119,18 @@ class Cuda(Device):
     def free(self, address: int, nbytes: int) -> None:
         """Take a block back; it is kept for the next request of its size, up to a limit."""
         size = _rounded(nbytes)
-        self._free.setdefault(size, []).append(address)
-        self._free_bytes += size
-        if self._free_bytes > _MOST_FREE:
+        with self._guard:
+            self._free.setdefault(size, []).append(address)
+            self._free_bytes += size
+            too_many = self._free_bytes > _MOST_FREE
+        if too_many:
             self.give_back()
 
     def give_back(self) -> None:
         """Return all blocks that nobody uses to the device, which waits until it is idle."""
         # Blocks may come back while these go.
-        blocks, self._free, self._free_bytes = self._free, {}, 0
+        with self._guard:
+            blocks, self._free, self._free_bytes = self._free, {}, 0
         for addresses in blocks.values():
             for address in addresses:
                 self._runtime.cudaFree(address)

@@ -77,7 +77,7 @@ class HostMemory:
         event.clear()
 
     def _inside(self, address: int, nbytes: int) -> None:
-        for start, block in self.blocks.items():
+        for start, block in list(self.blocks.items()):
             if start <= address and address + nbytes <= start + max(block.nbytes, 1):
                 return
         raise AssertionError(f"{nbytes} bytes at {address:#x} lie in no block")
