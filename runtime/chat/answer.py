@@ -181,7 +181,12 @@ class Answer(Iterator[str]):
             loop, cache = self._conversation.loop, self._conversation.cache
             assert loop is not None
             assert cache is not None
-            chosen = self._sampler(loop.step(token))
+            place = cache.place()
+            try:
+                chosen = self._sampler(loop.step(token))
+            except BaseException:  # an interruption too: stages would be of different lengths
+                cache.rewind(place)
+                raise
             self._cache_tokens = cache.length
         return chosen
 

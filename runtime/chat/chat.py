@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ContextTooLong, RequestOutdated
-from ..model.cache import KVCache
+from ..model.cache import KVCache, Place
 from ..model.decoder import PrefillOutput
 from ..model.loaded import LoadedBundle
 from ..model.marks import Mark, unmarked
@@ -151,12 +153,13 @@ class Chat:
                 if report.exited:
                     return EarlyAnswer(guidance, report)
                 mark("guide")
-            read = self._read(request, guidance, cache, mark)
             sampler = request.sampling.sampler()
-            conversation.read.update(request.turn.tokens, conversation.answer)
-            sampler.penalize(conversation.read)
-            first = sampler(read.prefill.logits)
-            conversation.cache, conversation.loop = cache, None
+            known = conversation.read.union(request.turn.tokens, conversation.answer)
+            sampler.penalize(known)
+            with _unless_it_fails(cache, request.turn.place or cache.place()):
+                read = self._read(request, guidance, cache, mark)
+                first = sampler(read.prefill.logits)
+            conversation.cache, conversation.loop, conversation.read = cache, None, known
             conversation.question_end = self._question_end(request, cache)
             conversation.turns += 1
             turn = PrefilledTurn(
@@ -252,7 +255,9 @@ class Chat:
         mark("splice")
         counts = request.inputs.counts_after_vision(sum(prompt.placement.sizes))
         scores = _scores(request, guidance, vision)
-        prefill = self._prefill(request, prompt, counts, scores, cache, mark)
+        cache.rewind(request.turn.place or cache.place())
+        in_decoder = request.inputs.plan.in_decoder(counts)
+        prefill = self._loaded.decoder.prefill(prompt, cache, in_decoder, scores, mark)
         return _Read(
             placement=prompt.placement,
             counts=counts,
@@ -275,25 +280,6 @@ class Chat:
             start=cache.position if place is None else place.position,
         )
 
-    def _prefill(
-        self,
-        request: Request,
-        prompt: SplicedPrompt,
-        counts: tuple[int, ...],
-        scores: Scores,
-        cache: KVCache,
-        mark: Mark,
-    ) -> PrefillOutput:
-        """Read the turn into the cache; where that fails, it stays out of it."""
-        place = request.turn.place or cache.place()
-        cache.rewind(place)
-        in_decoder = request.inputs.plan.in_decoder(counts)
-        try:
-            return self._loaded.decoder.prefill(prompt, cache, in_decoder, scores, mark)
-        except BaseException:
-            cache.rewind(place)
-            raise
-
     def _question_end(self, request: Request, cache: KVCache) -> QuestionEnd | None:
         """Where the question of a turn that was just read ends, if its answer is read again."""
         layout, turn = self._loaded.bundle.manifest.prompt, request.turn
@@ -303,6 +289,16 @@ class Chat:
         boundary = len(whole) - len(layout.user_close)
         back, start = self._loaded.text.tail(whole, boundary, begins=turn.before is None)
         return QuestionEnd(cache.place(back), whole[:start], whole[start:boundary])
+
+
+@contextmanager
+def _unless_it_fails(cache: KVCache, place: Place) -> Iterator[None]:
+    """What is read within stays in the cache only if all of it goes well."""
+    try:
+        yield
+    except BaseException:
+        cache.rewind(place)
+        raise
 
 
 def _scores(request: Request, guidance: Guidance | None, vision: VisionOutput | None) -> Scores:

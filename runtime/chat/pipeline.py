@@ -167,6 +167,9 @@ class Pipeline(LoadedBundle):
         return self._single_turn().run(request)
 
     def close(self) -> None:
+        """Release graphs, KV caches and device memory, its chats' and its guide's too, after the
+        step that is running; every later call raises ``AlreadyClosed``. Closing twice is no
+        error."""
         super().close()
         if self.guide is not None:
             self.guide.close()
