@@ -147,10 +147,11 @@ def test_hub_layout_reads_an_answer_again_where_the_template_asks_for_it(
         # Where tokens were dropped, a turn read again leaves the caches as one read at once.
         chat = vtp.load(bundle, target="ort").chat()
         chat.ask(first, QUESTION, keep=0.5, max_new_tokens=STEPS)
-        before = [stage.length for stage in chat._cache.stages]
+        before = [stage.length for stage in chat._conversation.cache.stages]
         chat.ask("what else?", keep=0.5, max_new_tokens=1)
         grown = [
-            stage.length - length for stage, length in zip(chat._cache.stages, before, strict=True)
+            stage.length - length
+            for stage, length in zip(chat._conversation.cache.stages, before, strict=True)
         ]
         assert before[0] > before[1]
         assert grown[0] == grown[1]
