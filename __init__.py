@@ -16,15 +16,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .runtime import Pipeline, Result, Video, load
+    from . import errors
+    from .runtime import Chat, Pipeline, Result, Settings, Video, load
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "Result", "Video", "__version__", "load"]
+__all__ = ["Chat", "Pipeline", "Result", "Settings", "Video", "__version__", "errors", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Pipeline", "Result", "Video", "load"):
-        from . import runtime
+    if name not in __all__:
+        raise AttributeError(f"module 'vtp' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(runtime, name)
-    raise AttributeError(f"module 'vtp' has no attribute {name!r}")
+    if name == "errors":
+        return import_module(".errors", __name__)
+    return getattr(import_module(".runtime", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "annotations"})

@@ -19,8 +19,8 @@ import numpy as np
 
 from ..runtime.chat.pipeline import Pipeline, load
 from ..runtime.model.arrange import Arranged
-from ..runtime.model.layout import Prompt
 from ..runtime.model.splice import splice
+from ..runtime.model.token_placement import SplicedPrompt
 
 
 class _Side:
@@ -38,12 +38,12 @@ class _Side:
         numbers = np.arange(plan.tokens)
         image = Arranged(rows=numbers, entries=numbers, offsets=numbers[None], span=plan.tokens)
         ids = [layout.image_token_id]
-        self.prompt: Prompt = splice(self.pipe.decoder, tokens, ids, [embeds], [image])
+        self.prompt: SplicedPrompt = splice(self.pipe.decoder, tokens, ids, [embeds], [image])
 
     def time(self, steps: int) -> tuple[float, float]:
         """Prefill, and decode per token, milliseconds."""
         decoder = self.pipe.decoder
-        cache = decoder.cache(self.prompt.layout.tokens + steps)
+        cache = decoder.cache(self.prompt.placement.tokens + steps)
         started = perf_counter()
         logits = decoder.prefill(self.prompt, cache).logits
         filled = perf_counter()

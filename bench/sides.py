@@ -17,7 +17,7 @@ from PIL import Image
 from ..runtime.chat.pipeline import load
 from ..runtime.model.cache import KVCache
 from ..runtime.model.splice import splice
-from ..runtime.model.vision import Seen
+from ..runtime.model.vision import VisionOutput
 from ..runtime.preprocessing import Medium
 
 PROMPT = "What is in the picture?"
@@ -60,15 +60,15 @@ class Ours:
         plan = self.manifest.plan
         return plan.tile_keep(keep, plan.tokens)
 
-    def vision(self, pixels: Medium, keep: float) -> Seen:
+    def vision(self, pixels: Medium, keep: float) -> VisionOutput:
         """Vision graph with selection and projector."""
-        return self.pipe.vision([pixels], keep)
+        return self.pipe.vision([pixels], [self.kept(keep)])
 
-    def prefill(self, seen: Seen) -> tuple[np.ndarray, KVCache]:
+    def prefill(self, output: VisionOutput) -> tuple[np.ndarray, KVCache]:
         """A fresh cache, splice of the embeddings, language graph; logits ``(vocab,)``."""
         ids = [self.image_token]
-        prompt = splice(self.pipe.decoder, self.tokens, ids, seen.rows, seen.arranged())
-        cache = self.pipe.decoder.cache(prompt.layout.tokens + self._room)
+        prompt = splice(self.pipe.decoder, self.tokens, ids, output.rows, output.arranged())
+        cache = self.pipe.decoder.cache(prompt.placement.tokens + self._room)
         return self.pipe.decoder.prefill(prompt, cache).logits, cache
 
     def decode(self, logits: np.ndarray, cache: KVCache, steps: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataInvalid, ImageError, PromptError
-from ..runtime import Pipeline, Result
+from ..runtime import Pipeline, Result, Settings
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.keep import Keep
 from ..runtime.files.strict import read, write
@@ -88,8 +88,12 @@ class Asker:
         self.pipeline = pipeline
         self.data = data
         self._journal = journal
-        self._options = options
         self._progress = progress
+        self._settings = Settings(
+            max_new_tokens=options.max_new_tokens,
+            temperature=0.0,
+            exit_threshold=NEVER if options.check_guide else None,
+        )
         self._setup = _identity(pipeline, options)
         self._digests: dict[int, str] = {}
         self._warm = False
@@ -145,14 +149,10 @@ class Asker:
         return asked, True
 
     def _generate(self, question: Question, keep: tuple[Keep, ...]) -> Result:
+        # A bundle without drops takes 1.0.
+        keeps, settings = keep or 1.0, self._settings
         return self.pipeline.generate(
-            question.image,
-            question.prompt,
-            # A bundle without drops takes 1.0.
-            keep=keep or 1.0,
-            max_new_tokens=self._options.max_new_tokens,
-            temperature=0.0,
-            exit_threshold=NEVER if self._options.check_guide else None,
+            question.image, question.prompt, keep=keeps, settings=settings
         )
 
 

@@ -21,8 +21,8 @@ def tables() -> str:
 def _table(kind: GraphKind) -> str:
     rows = [*_rows("input", kind.inputs), *_rows("output", kind.outputs)]
     if kind.name in ("vision", "video"):
-        image = f"| input | `{PIXEL_VALUES}` and what the family declares | of the family | | always |\n"
-        rows.insert(0, image)
+        image = f"`{PIXEL_VALUES}` and what the family declares"
+        rows.insert(0, f"| input | {image} | of the family | | always |\n")
     about = f"{kind.about[0].upper()}{kind.about[1:]}. In a bundle: {kind.when}."
     return f"**`{kind.name}`** {about}\n\n{_HEAD}{''.join(rows)}\n"
 

@@ -50,10 +50,16 @@
     │   ├── VideoUnreadable         (ValueError)
     │   └── VideoNotSupported       (ValueError)
     ├── PromptError
+    │   ├── ArgumentsSwapped        (TypeError)
     │   ├── ImageCountMismatch      (ValueError)
     │   ├── OneTurnOnly             (ValueError)
     │   ├── EmptyPrompt             (ValueError)
     │   └── ContextTooLong          (ValueError)
+    ├── ConversationError
+    │   ├── AlreadyClosed           (RuntimeError)
+    │   ├── AnswerOutdated          (RuntimeError)
+    │   ├── RequestOutdated         (RuntimeError)
+    │   └── SettingRepeated         (TypeError)
     ├── CalibrationError
     │   ├── DataUnreadable          (ValueError)
     │   ├── DataInvalid             (ValueError)
@@ -106,6 +112,13 @@ from .calibration import (
     JournalBusy,
     JournalInvalid,
     NotCalibratable,
+)
+from .conversation import (
+    AlreadyClosed,
+    AnswerOutdated,
+    ConversationError,
+    RequestOutdated,
+    SettingRepeated,
 )
 from .engine import (
     BeyondLimits,
@@ -168,6 +181,7 @@ from .model import (
     WeightsMismatch,
 )
 from .prompt import (
+    ArgumentsSwapped,
     ContextTooLong,
     EmptyPrompt,
     ImageCountMismatch,
@@ -178,6 +192,9 @@ from .prompt import (
 
 __all__ = [
     "AdapterFolder",
+    "AlreadyClosed",
+    "AnswerOutdated",
+    "ArgumentsSwapped",
     "AverageOutOfReach",
     "BeyondLimits",
     "BoundNotMet",
@@ -188,6 +205,7 @@ __all__ = [
     "BundleNotFound",
     "CalibrationError",
     "ContextTooLong",
+    "ConversationError",
     "DataInvalid",
     "DataUnreadable",
     "DiskFull",
@@ -235,10 +253,12 @@ __all__ = [
     "PlanInvalid",
     "PromptError",
     "QuantizedModel",
+    "RequestOutdated",
     "RunFailed",
     "SamplingInvalid",
     "ScoreNotAvailable",
     "ScoreUnknown",
+    "SettingRepeated",
     "TargetLacksType",
     "TargetMissing",
     "TokenMissing",

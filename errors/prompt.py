@@ -9,6 +9,18 @@ class PromptError(VtpError):
     """Something about the prompt."""
 
 
+class ArgumentsSwapped(PromptError, TypeError):
+    """An image where the prompt stands, most often because the two are in the other order."""
+
+    def __init__(self, prompt: object) -> None:
+        shown = repr(prompt) if isinstance(prompt, str) else f"a {type(prompt).__name__}"
+        super().__init__(
+            f"the prompt is {shown}, which is no question but an image or another object: give "
+            'the image first and the prompt second, as in generate("scene.png", "what is it?"), '
+            "or name them (image=..., prompt=...)"
+        )
+
+
 class ImageCountMismatch(PromptError, ValueError):
     """The prompt's image places and the images given differ in number."""
 

@@ -11,7 +11,9 @@ from .chat.answer import Answer
 from .chat.chat import Chat
 from .chat.media import Video
 from .chat.pipeline import Pipeline, load
+from .chat.request import Request
 from .chat.result import Result, Timings
+from .chat.settings import Settings
 
 __all__ = [
     "Answer",
@@ -19,7 +21,9 @@ __all__ = [
     "Chat",
     "Keep",
     "Pipeline",
+    "Request",
     "Result",
+    "Settings",
     "Timings",
     "Video",
     "keep_count",

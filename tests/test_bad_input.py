@@ -473,7 +473,7 @@ def test_more_tokens_than_a_conversation_holds(pipeline: Pipeline, scene: Path) 
         with pytest.raises(errors.ContextTooLong, match="the model's context holds 128"):
             pipeline.chat(capacity)
     chat = pipeline.chat(40)
-    chat.ask("what?", scene, max_new_tokens=8)
+    chat.ask(scene, "what?", max_new_tokens=8)
     with pytest.raises(errors.ContextTooLong, match="this conversation's cache holds 40"):
         chat.ask("what is in the picture? " * 5, max_new_tokens=8)
     # The refused turn has not been read: a shorter one still goes.

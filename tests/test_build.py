@@ -28,7 +28,7 @@ from vtp.errors import (
 from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.bundle.sources import VariantSource
 from vtp.runtime.chat.pipeline import load
-from vtp.runtime.engines.capacity import Asked, capacities, check_request, make_limits, ranges
+from vtp.runtime.engines.capacity import BuildSizes, capacities, check_request, make_limits, ranges
 from vtp.runtime.engines.tensorrt import variant as building
 from vtp.runtime.engines.tensorrt.fit import Here, misfit
 from vtp.runtime.engines.tensorrt.flavours import target_for
@@ -105,7 +105,7 @@ def test_the_command_says_what_it_made(vtp: Any, tiny_bundle: Path, copy_of: Any
 def test_limits_follow_the_plan(tiny_bundle: Path) -> None:
     manifest = Bundle(tiny_bundle).manifest
     plan = manifest.plan
-    limits = make_limits(manifest, Asked(images=2, keep=0.25))
+    limits = make_limits(manifest, BuildSizes(images=2, keep=0.25))
     assert (limits.tokens, limits.images, limits.counts) == (2 * 64 + 512, 2, (64,))
     assert capacities(plan, limits) == (640,)
     sizes, values = ranges(plan, limits, "vision")
@@ -123,7 +123,7 @@ def test_later_stages_hold_fewer_rows(
 
     options = ExportOptions(stages=("1:0.5:attention",), targets=("onnx",))
     manifest = export_model(str(random_llava), tmp_path / "staged", options)
-    limits = make_limits(manifest, Asked(tokens=100, keep=0.25))
+    limits = make_limits(manifest, BuildSizes(tokens=100, keep=0.25))
     assert capacities(manifest.plan, limits) == (100, 100 - 16 + 4)
 
 
@@ -140,12 +140,12 @@ def test_limits_out_of_reach(
 ) -> None:
     manifest = Bundle(tiny_bundle).manifest
     with pytest.raises(BeyondLimits, match=message):
-        make_limits(manifest, Asked(tokens=tokens, images=images))
+        make_limits(manifest, BuildSizes(tokens=tokens, images=images))
 
 
 def test_a_request_beyond_the_profile_names_limit_and_remedy(built: Path) -> None:
     manifest = Bundle(built).manifest
-    plan, limits = manifest.plan, make_limits(manifest, Asked(tokens=400, keep=64))
+    plan, limits = manifest.plan, make_limits(manifest, BuildSizes(tokens=400, keep=64))
     check_request(plan, limits, plan.counts(64, 1), plan.extent(1), "vtp build DIR")
     with pytest.raises(BeyondLimits, match=r"65, but the limit is 64; .*--max-keep"):
         check_request(plan, limits, plan.counts(65, 1), plan.extent(1), "vtp build DIR")

@@ -12,8 +12,9 @@ from ...runtime.bundle.manifest import LanguageRecord
 from ...runtime.bundle.plan import Plan
 from ...runtime.chat.guide import read_prompt
 from ...runtime.model.decoder import Decoder
+from ...runtime.model.model_input import model_input
 from ...runtime.model.splice import splice
-from ...runtime.model.vision import Vision, extent_of
+from ...runtime.model.vision import Vision
 from ...runtime.verify.verify import stand_in_scores
 from ..families.base import Family
 from ..modules.graphs import language_graphs, vision_graphs
@@ -69,21 +70,18 @@ class StagedReference:
     @torch.no_grad()
     def run(self, sample: Sample, keep: tuple[Keep, ...], steps: int = STEPS) -> Reference:
         """Greedy answer of ``steps`` tokens with these keeps."""
-        media = self.vision.ready(sample.media, keep)
-        plan, extent = self._plan, extent_of(media)
-        texts = [token for token in sample.prompt if token not in sample.placeholders]
-        prompt_ids = np.array(texts)
-        embeds = self.decoder.embed(prompt_ids)
-        seen = self.vision(media, keep, embeds)
-        prompt = splice(
-            self.decoder, sample.prompt, sample.placeholders, seen.rows, seen.arranged()
-        )
-        cache = self.decoder.cache(prompt.layout.tokens + steps)
-        given = {"guide": [stand_in_scores(size) for size in extent.sizes]}
-        if seen.scores is not None:
-            given["vision"] = seen.given()
-        counts = plan.counts(keep, extent, len(prompt.layout.image_rows))
-        read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), given)
+        plan, placeholders = self._plan, sample.placeholders
+        inputs = model_input(plan, sample.prompt, placeholders, sample.media, plan.keeps(keep))
+        texts = [token for token in sample.prompt if token not in placeholders]
+        embeds = self.decoder.embed(np.array(texts))
+        output = self.vision(inputs.media, inputs.tile_counts, embeds)
+        prompt = splice(self.decoder, sample.prompt, placeholders, output.rows, output.arranged())
+        cache = self.decoder.cache(prompt.placement.tokens + steps)
+        scores = {"guide": [stand_in_scores(size) for size in inputs.extent.sizes]}
+        if output.scores is not None:
+            scores["vision"] = output.image_scores()
+        counts = inputs.counts_after_vision(len(prompt.placement.image_rows))
+        read = self.decoder.prefill(prompt, cache, plan.in_decoder(counts), scores)
         known = self.decoder.known_tokens
         rows, tokens = [read.logits.copy()], [int(read.logits.argmax()) % known]
         loop = self.decoder.decode(cache)
@@ -93,18 +91,18 @@ class StagedReference:
             tokens.append(int(rows[-1].argmax()) % known)
         received = None
         if plan.guide is not None:
-            apart = self.decoder.cache(prompt.layout.tokens).stages[0]
+            apart = self.decoder.cache(prompt.placement.tokens).stages[0]
             include = plan.guide.include_last_visual_row
             received = read_prompt(self.decoder, prompt, apart, include)[1]
         return Reference(
             keep=keep,
-            scores=None if seen.scores is None else np.stack(seen.scores),
-            kept=np.stack(seen.kept),
-            image_embeds=np.concatenate([part.read() for part in seen.embeds]),
-            read=prompt.embeds.read()[0, prompt.layout.image_rows].copy(),
+            scores=None if output.scores is None else np.stack(output.scores),
+            kept=np.stack(output.kept),
+            image_embeds=np.concatenate([part.read() for part in output.embeds]),
+            read=prompt.embeds.read()[0, prompt.placement.image_rows].copy(),
             logits=np.stack(rows),
             tokens=tuple(tokens),
             received=received,
             frames=sample.frames,
-            drops=tuple((d.scores, d.left.entries) for d in read.drops),
+            drops=tuple((d.scores, d.after.entries) for d in read.drops),
         )

@@ -15,7 +15,7 @@ from ...errors import (
     ScoreNotAvailable,
 )
 from ...runtime.bundle.keep import Keep, Keeps, keep_count
-from ...runtime.bundle.plan import POSITIONS, Drop, Guide, MethodRecord, Plan
+from ...runtime.bundle.plan import POSITIONS, Drop, GuideRecord, MethodRecord, Plan
 from ..methods import method_class
 from ..methods.base import COLUMN_MEAN, AttentionScored, DecoderMethod, Method, VisionMethod
 from ..methods.guide import GuideMethod
@@ -123,7 +123,9 @@ class Recipe:
             layers=depth,
             drops=tuple(drops),
             positions=self.positions or only or self._published_positions(),
-            guide=Guide(include_last_visual_row=guide.include_last_visual_row) if guide else None,
+            guide=GuideRecord(include_last_visual_row=guide.include_last_visual_row)
+            if guide
+            else None,
         )
         if average is not None:
             keep = plan.keeps_for_average(average)

@@ -120,7 +120,7 @@ class Extent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guide:
+class GuideRecord:
     """The language graph tells which image tokens its text attended to (SGL, arXiv 2412.03324)."""
 
     include_last_visual_row: bool
@@ -143,7 +143,7 @@ class Plan:
     """In order; none for a bundle without pruning."""
     positions: str
     """One of ``POSITIONS``."""
-    guide: Guide | None = None
+    guide: GuideRecord | None = None
     """Set where the bundle can guide a larger model."""
 
     def __post_init__(self) -> None:
@@ -255,11 +255,16 @@ class Plan:
             ImagesDiffer: a budget for each image, of images of different sizes.
         """
         extent = self.extent(images) if isinstance(images, int) else images
+        return self.counts_of_keeps(self.keeps(keep), extent, arrived)
+
+    def counts_of_keeps(
+        self, keeps: Sequence[Keep], extent: Extent, arrived: int | None = None
+    ) -> tuple[int, ...]:
+        """As ``counts``, of keeps that came from ``keeps``."""
         # What padding takes away is no fault of the keeps.
         exact = arrived is None and extent.total == sum(extent.tiles)
         counts: list[int] = []
         left = extent.total
-        keeps = self.keeps(keep)
         for drop, one in zip(self.drops, keeps, strict=True):
             share = self._share(drop, one, extent)
             if drop.layer == 0 and arrived is not None:
@@ -285,8 +290,12 @@ class Plan:
 
     def tile_keep(self, keep: Keeps | None, tokens: int) -> int:
         """Tokens that the vision graph keeps of a tile of ``tokens``."""
+        return self.tile_count(self.keeps(keep), tokens)
+
+    def tile_count(self, keeps: Sequence[Keep], tokens: int) -> int:
+        """As ``tile_keep``, of keeps that came from ``keeps``."""
         drop = self.vision_drop
-        return tokens if drop is None else keep_count(self.keeps(keep)[0], tokens, drop.rounding)
+        return tokens if drop is None else keep_count(keeps[0], tokens, drop.rounding)
 
     def in_decoder(self, counts: Sequence[int]) -> tuple[int, ...]:
         """Those of ``counts`` that belong to drops inside the decoder."""

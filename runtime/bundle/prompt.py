@@ -69,7 +69,20 @@ class PromptLayout:
     def render_turn(
         self, question: str, images: int | Sequence[str], first: bool, frames: Sequence[int] = ()
     ) -> str:
-        """The text that is added to the conversation by one question.
+        """The text that is added to the conversation by one question, as it is tokenized.
+
+        Arguments and errors as for ``lay_out``.
+
+        Args:
+            question: as asked.
+            images: how many, or ``image`` or ``video`` for each.
+            first: whether it opens the conversation.
+            frames: as for ``expand``.
+        """
+        return self.expand(self.lay_out(question, images, first), frames)
+
+    def lay_out(self, question: str, images: int | Sequence[str], first: bool) -> str:
+        """That text with image and video tokens as the chat template writes them.
 
         Where the question itself holds image or video tokens, or ``{image}`` and ``{video}``, they
         go there, in the order given, laid out as in front; else they go in front.
@@ -78,7 +91,6 @@ class PromptLayout:
             question: as asked.
             images: how many, or ``image`` or ``video`` for each.
             first: whether it opens the conversation.
-            frames: of each video, how many frames it has; for models that name every frame.
 
         Raises:
             EmptyPrompt: the question is blank.
@@ -104,8 +116,7 @@ class PromptLayout:
         lead = self.opening if first else self.turn_join
         pictures = "" if found else "".join(opens[kind] for kind in kinds)
         placed = re.sub(either, lambda mark: opens[marks[mark[0]]], question)
-        turn = self.user_open + pictures + self.text_open + placed + self.user_close
-        return lead + self._expanded(turn, frames)
+        return lead + self.user_open + pictures + self.text_open + placed + self.user_close
 
     def _marks(self) -> Iterator[tuple[str, str]]:
         """What a user may write for an image or a video: its name, its token, or the whole of what
@@ -119,8 +130,13 @@ class PromptLayout:
             for text in (self.video.token, self.video.open, self.video.open.strip()):
                 yield text, "video"
 
-    def _expanded(self, text: str, frames: Sequence[int]) -> str:
-        """Tokens as the template writes them -> the texts that stand for them."""
+    def expand(self, text: str, frames: Sequence[int] = ()) -> str:
+        """Tokens as the template writes them -> the texts that stand for them.
+
+        Args:
+            text: as from ``lay_out``.
+            frames: of each video, how many frames it has; for models that name every frame.
+        """
         counts = iter(frames)
         written: Mapping[str, str] = {self.image_token: self.image_text or self.image_token}
         frame = self.video.frame if self.video is not None else None

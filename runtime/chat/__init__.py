@@ -1,4 +1,4 @@
-"""What a user holds: the pipeline, conversations, answers, and a guide beside them.
+"""What a user holds: the pipeline, conversations, requests, answers, and a guide beside them.
 
-Everything here ends up in ``docs/python.md``.
+``docs/python.md`` shows all of it.
 """

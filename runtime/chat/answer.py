@@ -3,62 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from threading import RLock
 from time import perf_counter
 
+import numpy as np
+
+from ...errors import AnswerOutdated
 from ..bundle.cost import Cost
-from ..bundle.plan import Extent
-from ..model.cache import KVCache, Place
-from ..model.decoder import Prefilled
-from ..model.layout import Layout
+from ..model.decoder import DropOutput
 from ..model.loaded import LoadedBundle
 from ..model.marks import Mark, unmarked
 from ..model.sampling import Sampler
-from ..model.vision import Seen
-from .guide import Guidance, Guide
-from .result import GuideResult, Result, StageResult, Timings
+from ..model.token_placement import TokenPlacement
+from .conversation import Conversation
+from .guide import Guidance
+from .result import GuideResult, Result, StageResult, Timings, shown_text
 
 
-@dataclass
-class Memory:
-    """What the next turn of a conversation has to know of the last answer."""
-
-    tokens: list[int] = field(default_factory=list)
-    """Its tokens."""
-    pending: list[int] = field(default_factory=list)
-    """Its last token, which is not in the cache yet; none if it was an end token."""
-    asked: Asked | None = None
-    """Where its question ends, of a model that reads answers again (``PromptLayout.answered``)."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The end of a question: what is behind it is read again with the next turn."""
-
-    place: Place
-    """Of the cache."""
-    before: str
-    """Text of the turn up to there."""
-    rest: str
-    """What is left of the question."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """A question that has been read into the cache."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrefilledTurn:
+    """A question that has been read into the cache; it holds no memory of an engine."""
 
     first: int
     """First token of the answer."""
     limit: int
     """Most tokens of the answer."""
-    seen: Seen | None
-    """What the vision graph made of this turn's images."""
-    layout: Layout
+    placement: TokenPlacement
     """What the decoder read first."""
-    prefilled: Prefilled
-    """What the decoder made of it."""
-    extent: Extent
-    """This turn's images before anything was dropped."""
+    scores: tuple[np.ndarray, ...]
+    """For each image those of the vision graph; none without pruning there."""
+    drops: tuple[DropOutput, ...]
+    """What was dropped inside the decoder."""
+    image_tokens_before: int
+    """Of this turn's images, before anything was dropped."""
     guide: GuideResult | None
     cost: Cost
     """By the plan."""
@@ -70,11 +48,10 @@ class Turn:
     """Tokens that end the answer."""
 
 
-def _stages(turn: Turn) -> tuple[StageResult, ...]:
+def _stages(turn: PrefilledTurn) -> tuple[StageResult, ...]:
     """What each stage read, from the plan's cost and from what its drop did."""
     found = []
-    drops = (None, *turn.prefilled.drops)
-    for counted, dropped in zip(turn.cost.stages, drops, strict=True):
+    for counted, dropped in zip(turn.cost.stages, (None, *turn.drops), strict=True):
         found.append(
             StageResult(
                 first=counted.first,
@@ -84,8 +61,8 @@ def _stages(turn: Turn) -> tuple[StageResult, ...]:
                 flops=counted.flops,
                 kv_bytes=counted.kv_bytes,
                 score=dropped.drop.score if dropped else None,
-                arrived=len(dropped.arrived.image_rows) if dropped else counted.image_tokens,
-                kept=dropped.left.kept_of_images() if dropped else (),
+                arrived=len(dropped.before.image_rows) if dropped else counted.image_tokens,
+                kept=dropped.after.kept_of_images() if dropped else (),
                 scores=dropped.scores if dropped else None,
             )
         )
@@ -95,27 +72,34 @@ def _stages(turn: Turn) -> tuple[StageResult, ...]:
 class Answer(Iterator[str]):
     """Iterate for the text as it comes, then read ``result``.
 
-    Stopping early is allowed: a conversation continues from what was generated.
+    Stopping early is allowed: a conversation continues from what was generated. Threads that
+    iterate over one answer take turns: each piece goes to one of them. While a piece is generated
+    the model is held, and between two pieces it is free for other answers.
     """
 
     def __init__(
         self,
         loaded: LoadedBundle,
-        cache: KVCache,
+        conversation: Conversation,
         sampler: Sampler,
-        turn: Turn,
-        memory: Memory,
+        turn: PrefilledTurn,
         mark: Mark = unmarked,
     ) -> None:
-        self._loaded = loaded
+        self._lock = conversation.lock
+        self._loaded, self._conversation = loaded, conversation
         self._mark = mark
-        self._cache = cache
         self._sampler = sampler
         self._turn = turn
-        self._memory = memory
+        self._number = conversation.turns
         self._eos = turn.eos
-        self._tokens = memory.tokens = [turn.first]
+        self._tokens = conversation.answer = [turn.first]
+        conversation.pending = [] if turn.first in turn.eos else [turn.first]
+        cache = conversation.cache
+        assert cache is not None
+        self._cache_tokens, self._cache_bytes = cache.length, cache.nbytes
         self._decode_ms = 0.0
+        self._done = False
+        """Whether all its tokens have been generated."""
         self._result: Result | None = None
         self._pieces = self._generate()
 
@@ -123,7 +107,23 @@ class Answer(Iterator[str]):
         return self
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        """The next piece of text.
+
+        Raises:
+            AnswerOutdated: the conversation has gone on to another turn.
+            AlreadyClosed: the pipeline or the conversation has been closed.
+        """
+        with self._lock:
+            if not self._done:
+                self._check_current()
+            return next(self._pieces)
+
+    def __repr__(self) -> str:
+        with self._lock:
+            result, state = self.result, "going on"
+        if self._done:
+            state = result.finished
+        return f"Answer({shown_text(result.text)}, {len(result.tokens)} tokens, {state})"
 
     def finish(self) -> Result:
         """Generate the rest and return the result."""
@@ -134,46 +134,77 @@ class Answer(Iterator[str]):
     @property
     def result(self) -> Result:
         """The answer so far; whole once iteration has ended."""
-        return self._result or self._make_result()
+        with self._lock:
+            return self._result or self._make_result()
+
+    def _check_current(self) -> None:
+        self._loaded.check_open()
+        self._conversation.check_open()
+        if self._conversation.turns != self._number:
+            raise AnswerOutdated()
 
     def _generate(self) -> Iterator[str]:
         text = self._loaded.text.stream()
-        loop = self._loaded.decoder.decode(self._cache) if self._turn.limit > 1 else None
+        if self._turn.limit > 1:
+            self._begin_decoding()
         token = self._turn.first
         while True:
-            self._memory.pending = [] if token in self._eos else [token]
-            self._sampler.see([token])
+            self._conversation.pending = [] if token in self._eos else [token]
+            self._sampler.penalize([token])
             piece = text.step(token)
             if piece:
                 yield piece
-            if token in self._eos or len(self._tokens) >= self._turn.limit or loop is None:
+            if token in self._eos or len(self._tokens) >= self._turn.limit:
                 break
             started = perf_counter()
-            token = self._sampler(loop.step(token))
+            token = self._next_token(token)
             self._decode_ms += (perf_counter() - started) * 1e3
             self._tokens.append(token)
             self._mark("decode")
+        self._done, self._conversation.loop = True, None
         rest = text.flush()
         if rest:
             yield rest
         self._result = self._make_result()
         self._mark("finish")
 
+    def _begin_decoding(self) -> None:
+        with self._loaded.lock:
+            cache = self._conversation.cache
+            assert cache is not None
+            self._conversation.loop = self._loaded.decoder.decode(cache)
+
+    def _next_token(self, token: int) -> int:
+        """One decode step."""
+        with self._loaded.lock:
+            self._loaded.check_open()
+            loop, cache = self._conversation.loop, self._conversation.cache
+            assert loop is not None
+            assert cache is not None
+            place = cache.place()
+            try:
+                chosen = self._sampler(loop.step(token))
+            except BaseException:  # an interruption too: stages would be of different lengths
+                cache.rewind(place)
+                raise
+            self._cache_tokens = cache.length
+        return chosen
+
     def _make_result(self) -> Result:
-        turn, seen = self._turn, self._turn.seen
+        turn = self._turn
         return Result(
             text=self._loaded.text.decode(self._tokens),
             tokens=tuple(self._tokens),
             finished="eos" if self._tokens[-1] in self._eos else "length",
-            kept=turn.layout.kept_of_images(),
+            kept=turn.placement.kept_of_images(),
             stages=_stages(turn),
             average_tokens=turn.cost.average,
-            scores=tuple(seen.given()) if seen and seen.scores is not None else (),
-            prompt_tokens=turn.layout.tokens,
-            image_tokens=len(turn.layout.image_rows),
-            image_tokens_before=turn.extent.total,
-            cache_tokens=self._cache.length,
-            cache_bytes=self._cache.nbytes,
+            scores=turn.scores,
+            prompt_tokens=turn.placement.tokens,
+            image_tokens=len(turn.placement.image_rows),
+            image_tokens_before=turn.image_tokens_before,
+            cache_tokens=self._cache_tokens,
+            cache_bytes=self._cache_bytes,
             guide=turn.guide,
             timings=Timings(
                 preprocess_ms=turn.preprocess_ms,
@@ -189,36 +220,36 @@ class Answer(Iterator[str]):
 class EarlyAnswer(Answer):
     """The answer of a guide that is sure: nothing more is generated."""
 
-    def __init__(self, guide: Guide, guidance: Guidance, report: GuideResult) -> None:
-        self._guide = guide
-        self._guidance = guidance
-        self._result = self._early(report)
+    def __init__(self, guidance: Guidance, report: GuideResult) -> None:
+        self._lock = RLock()
+        self._done = True
+        self._result = _early_result(guidance, report)
         self._pieces = iter([self._result.text] if self._result.text else [])
 
-    def _early(self, report: GuideResult) -> Result:
-        said = self._guidance
-        tokens = sum(len(scores) for scores in said.scores)
-        return Result(
-            text=report.text,
-            tokens=said.tokens,
-            finished=said.finished,
-            kept=(),
-            scores=(),
-            prompt_tokens=said.read,
-            image_tokens=tokens,
-            image_tokens_before=tokens,
-            stages=(),
-            average_tokens=float(tokens),
-            cache_tokens=said.cache_tokens,
-            cache_bytes=said.cache_bytes,
-            guide=report,
-            timings=Timings(
-                preprocess_ms=said.preprocess_ms,
-                vision_ms=said.vision_ms,
-                prefill_ms=said.prefill_ms,
-                # Nothing is shown before the guide is sure of the whole.
-                ttft_ms=said.ms,
-                decode_ms=said.decode_ms,
-                decoded=len(said.tokens) - 1,
-            ),
-        )
+
+def _early_result(guidance: Guidance, report: GuideResult) -> Result:
+    tokens = sum(len(scores) for scores in guidance.scores)
+    return Result(
+        text=report.text,
+        tokens=guidance.tokens,
+        finished=guidance.finished,
+        kept=(),
+        scores=(),
+        prompt_tokens=guidance.read,
+        image_tokens=tokens,
+        image_tokens_before=tokens,
+        stages=(),
+        average_tokens=float(tokens),
+        cache_tokens=guidance.cache_tokens,
+        cache_bytes=guidance.cache_bytes,
+        guide=report,
+        timings=Timings(
+            preprocess_ms=guidance.preprocess_ms,
+            vision_ms=guidance.vision_ms,
+            prefill_ms=guidance.prefill_ms,
+            # Nothing is shown before the guide is sure of the whole.
+            ttft_ms=guidance.ms,
+            decode_ms=guidance.decode_ms,
+            decoded=len(guidance.tokens) - 1,
+        ),
+    )

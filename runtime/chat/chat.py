@@ -2,68 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import (
-    ContextTooLong,
-    GuideMissing,
-    ImageCountMismatch,
-    KeepOutOfRange,
-    SamplingInvalid,
-)
-from ..bundle.cost import cost
-from ..bundle.keep import Keep, Keeps
-from ..bundle.manifest import GenerationDefaults
-from ..bundle.plan import Extent
+from ...errors import ContextTooLong, RequestOutdated
 from ..model.cache import KVCache, Place
+from ..model.decoder import PrefillOutput
 from ..model.loaded import LoadedBundle
 from ..model.marks import Mark, unmarked
-from ..model.sampling import Sampler
 from ..model.splice import splice
-from ..model.vision import Seen, extent_of
-from ..preprocessing.base import Medium
-from .answer import Answer, Asked, EarlyAnswer, Memory, Turn
-from .guide import Guidance, Guide, guide_bundle_missing
-from .media import VIDEO, kinds_of, placed, preprocess, read_media
+from ..model.token_placement import SplicedPrompt, TokenPlacement
+from ..model.vision import VisionOutput
+from .answer import Answer, EarlyAnswer, PrefilledTurn
+from .conversation import Conversation, QuestionEnd
+from .guide import Guidance, Guide
+from .request import Request, RequestMaker, Scores
 from .result import GuideResult, Result
+from .settings import SettingOptions, Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to answer; None takes the bundle's default. See ``Pipeline.stream``."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Read:
+    """What reading a turn gave."""
 
-    keep: Keeps | None = None
-    average: Keep | None = None
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    exit_threshold: float | None = None
-    ignore_eos: bool = False
-    """Whether to go on behind an end token, to ``max_new_tokens``."""
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """What a turn reads."""
-
-    tokens: list[int]
-    text: str
-    before: str | None = None
-    """Text that was encoded in front of it; None: it opens the conversation."""
-    place: Place | None = None
-    """Where the cache goes back to first; None: it stays where it is."""
+    placement: TokenPlacement
+    counts: tuple[int, ...]
+    scores: Scores
+    prefill: PrefillOutput
+    vision_ms: float
+    prefill_ms: float
 
 
 class Chat:
     """Several turns; what was read once stays in the cache.
+
+    Image first, prompt second; a text alone is the prompt. Threads may share a conversation: its
+    turns come one after the other.
 
     Where a model's chat template writes an answer that is over otherwise than it asked for it
     (``PromptLayout.answered``), the last answer is read again with every turn, which takes longer.
@@ -81,241 +63,249 @@ class Chat:
         if capacity is not None and not 1 <= capacity <= context:
             raise ContextTooLong(capacity, context, "the model's context")
         self._loaded = loaded
+        self._maker = RequestMaker(loaded=loaded, capacity=capacity, guide=guide)
         self._guide = guide
-        self._capacity = capacity
-        self._cache: KVCache | None = None
-        self._memory = Memory()
-        self._read: set[int] = set()
-        """Tokens of the conversation so far, but for the last answer."""
+        self._conversation = Conversation()
+        loaded.closes_with_it(self._conversation)
 
-    def ask(self, prompt: str, image: Any = None, **settings: Any) -> Result:
-        """Ask and wait for the whole answer.
+    def ask(
+        self,
+        image: Any = None,
+        prompt: str | None = None,
+        *,
+        settings: Settings | None = None,
+        **options: Unpack[SettingOptions],
+    ) -> Result:
+        """Ask and wait for the whole answer; no other thread is answered in between.
 
         Args:
-            prompt: the question.
             image: images of this turn, or None; as for ``Pipeline.stream``.
-            settings: those of ``Pipeline.stream``, by name.
+            prompt: the question; alone it may stand first.
+            settings: how to answer.
+            options: fields of ``Settings``, by name.
         """
-        return self.stream(prompt, image, Settings(**settings)).finish()
+        with self._conversation.lock:
+            return self.stream(image, prompt, settings=settings, **options).finish()
 
     def stream(
         self,
-        prompt: str,
         image: Any = None,
+        prompt: str | None = None,
+        *,
         settings: Settings | None = None,
-        scores: Mapping[str, Sequence[np.ndarray]] | None = None,
-        mark: Mark = unmarked,
+        **options: Unpack[SettingOptions],
     ) -> Answer:
-        """Ask; iterate over the text as it comes, then read ``.result``.
+        """Ask; iterate over the text as it comes, then read ``.result``; arguments as for ``ask``.
+
+        The next turn continues from what was generated until then; after it this answer goes no
+        further.
+        """
+        with self._conversation.lock:
+            return self.run(self.request(image, prompt, settings=settings, **options))
+
+    def request(
+        self,
+        image: Any = None,
+        prompt: str | None = None,
+        *,
+        settings: Settings | None = None,
+        scores: Scores | None = None,
+        mark: Mark = unmarked,
+        **options: Unpack[SettingOptions],
+    ) -> Request:
+        """Resolve a question without running anything; arguments as for ``ask``.
 
         Args:
-            prompt: the question.
             image: images of this turn, or None.
+            prompt: the question.
             settings: how to answer.
-            scores: for each image ``(tokens,)`` float32 for drops ranked from elsewhere, by the
-                name of the score.
-            mark: told of every phase that ends (see ``marks``), those of the answer too.
+            scores: for drops that are ranked from elsewhere.
+            mark: told of every phase that ends (see ``marks``).
+            options: fields of ``Settings``, by name.
+
+        Raises:
+            VtpError: bad input; see ``vtp.errors``.
         """
-        started = perf_counter()
-        settings = settings or Settings()
-        loaded, manifest = self._loaded, self._loaded.bundle.manifest
-        sampler = _sampler(settings, manifest.generation)
-        keep = settings.keep
-        if settings.average is not None:
-            if keep is not None:
-                raise KeepOutOfRange(f"{keep} with average {settings.average}")
-            keep = manifest.plan.keeps_for_average(settings.average)
-        manifest.plan.keeps(keep)
-        images = read_media(image, manifest.preprocessing, loaded.max_pixels)
-        kinds, layout = kinds_of(images), manifest.prompt
-        # A prompt that cannot be is refused before the images take their time.
-        layout.render_turn(prompt, kinds, self._cache is None, [1] * len(kinds))
-        loading = perf_counter()
-        mark("read")
-        media = preprocess(images, manifest.preprocessing)
-        preprocessed = perf_counter()
-        mark("preprocess")
-        turn = self._turn(prompt, kinds, media)
-        tokens, media = turn.tokens, placed(media, layout)
-        places = sum(tokens.count(token) for token in layout.placeholders)
-        if places != len(media):
-            raise ImageCountMismatch(places, len(media), layout.image_token)
-        media = loaded.vision.ready(media, keep)
+        with self._conversation.lock:
+            self._check_open()
+            past = self._conversation.past()
+            told = Settings.of(settings, options)
+            return self._maker.make(image, prompt, told, past, scores, mark)
 
-        extent, text = extent_of(media), len(tokens) - places
-        counts = manifest.plan.counts(keep, extent)
-        loaded.check_request(counts, extent)
-        seen_by_stage = manifest.plan.tokens_of_stages(counts, extent)
-        cache, new = self._room(turn.place, text, media, seen_by_stage, settings.max_new_tokens)
-        mark("prompt")
-        guidance, report = self._ask_guide(prompt, images, (counts, extent), settings, scores)
-        if guidance is not None and report is not None and report.exited:
-            assert self._guide is not None
-            return EarlyAnswer(self._guide, guidance, report)
-        guided = perf_counter()
-        if guidance is not None:
-            mark("guide")
-        seen = self._look(media, keep, tokens)
-        looked = perf_counter()
-        if seen is not None:
-            mark("vision")
-        turn_tokens = splice(
-            loaded.decoder,
-            tokens,
-            layout.placeholders,
-            seen.rows if seen else (),
-            seen.arranged() if seen else (),
-            start=cache.position if turn.place is None else turn.place.position,
-        )
-        mark("splice")
-        given = dict(scores or {})
-        if guidance is not None:
-            given["guide"] = guidance.scores
-        if seen is not None and seen.scores is not None:
-            given["vision"] = seen.given()
-        counts = manifest.plan.counts(keep, extent, sum(turn_tokens.layout.sizes))
-        if turn.place is not None:
-            cache.go_back(turn.place)
-        prefilled = loaded.decoder.prefill(
-            turn_tokens, cache, manifest.plan.in_decoder(counts), given, mark
-        )
-        logits = prefilled.logits
-        filled = perf_counter()
-        self._read.update(tokens, self._memory.tokens)
-        sampler.see(self._read)
-        first = sampler(logits)
-        self._cache = cache
-        self._memory.asked = self._asked(turn.text, turn.before, cache)
-        answering = Turn(
-            first=first,
-            limit=new,
-            seen=seen,
-            layout=turn_tokens.layout,
-            prefilled=prefilled,
-            extent=extent,
-            guide=report,
-            cost=cost(manifest.plan, manifest.language, counts, extent, text, new - 1),
-            preprocess_ms=(preprocessed - loading) * 1e3,
-            vision_ms=(looked - guided) * 1e3,
-            prefill_ms=(filled - looked) * 1e3,
-            ttft_ms=(perf_counter() - started) * 1e3,
-            eos=() if settings.ignore_eos else manifest.generation.eos,
-        )
-        mark("first token")
-        return Answer(loaded, cache, sampler, answering, self._memory, mark)
+    def run(self, request: Request, mark: Mark = unmarked) -> Answer:
+        """Answer a request that ``request`` made, up to the first token.
 
-    def _turn(self, prompt: str, kinds: Sequence[str], media: Sequence[Medium]) -> _Turn:
-        """The tokens of this turn."""
-        layout, text, memory = self._loaded.bundle.manifest.prompt, self._loaded.text, self._memory
-        frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
-        turn = layout.render_turn(prompt, kinds, self._cache is None, frames)
-        if self._cache is None:
-            return _Turn(text.encode(turn), turn)
-        spoken, asked = text.decode(memory.tokens), memory.asked
-        if asked is None:
-            return _Turn(memory.pending + text.encode_more(spoken, turn), turn, before=spoken)
-        turn = f"{asked.rest}{layout.answered}{spoken}{turn}"
-        return _Turn(text.encode_more(asked.before, turn), turn, asked.before, asked.place)
+        Args:
+            request: made by this conversation, since its last turn.
+            mark: told of every phase that ends, those of the answer too.
 
-    def _asked(self, turn: str, before: str | None, cache: KVCache) -> Asked | None:
-        """Where the question of a turn that was just read ends, if its answer is read again."""
-        layout = self._loaded.bundle.manifest.prompt
-        if layout.answered is None:
-            return None
-        whole = (before or "") + turn
-        boundary = len(whole) - len(layout.user_close)
-        back, start = self._loaded.text.tail(whole, boundary, begins=before is None)
-        return Asked(cache.place(back), whole[:start], whole[start:boundary])
+        Raises:
+            RequestOutdated: it was not.
+        """
+        began, conversation = perf_counter(), self._conversation
+        with conversation.lock, self._loaded.lock:
+            self._check_open()
+            self._check_current(request)
+            cache = conversation.cache or self._loaded.decoder.cache(request.capacities)
+            mark("prompt")
+            guidance, report = self._rank_by_guide(request)
+            if guidance is not None and report is not None:
+                if report.exited:
+                    return EarlyAnswer(guidance, report)
+                mark("guide")
+            sampler = request.sampling.sampler()
+            known = conversation.read.union(request.turn.tokens, conversation.answer)
+            sampler.penalize(known)
+            with _unless_it_fails(cache, request.turn.place or cache.place()):
+                read = self._read(request, guidance, cache, mark)
+                first = sampler(read.prefill.logits)
+            conversation.cache, conversation.loop, conversation.read = cache, None, known
+            conversation.question_end = self._question_end(request, cache)
+            conversation.turns += 1
+            turn = PrefilledTurn(
+                first=first,
+                limit=request.max_new_tokens,
+                placement=read.placement,
+                scores=tuple(read.scores.get("vision", ())),
+                drops=read.prefill.drops,
+                image_tokens_before=request.extent.total,
+                guide=report,
+                cost=request.cost_of(read.counts),
+                preprocess_ms=request.preprocess_ms,
+                vision_ms=read.vision_ms,
+                prefill_ms=read.prefill_ms,
+                ttft_ms=request.ms + (perf_counter() - began) * 1e3,
+                eos=request.eos,
+            )
+            mark("first token")
+            return Answer(self._loaded, conversation, sampler, turn, mark)
 
-    def _ask_guide(
-        self,
-        prompt: str,
-        images: Sequence[Any],
-        asked: tuple[Sequence[int], Extent],
-        settings: Settings,
-        scores: Mapping[str, Sequence[np.ndarray]] | None,
-    ) -> tuple[Guidance | None, GuideResult | None]:
-        """What the guide says, where there is one; nothing large has run yet."""
-        threshold = settings.exit_threshold
-        if threshold is not None and not (isinstance(threshold, (int, float)) and threshold >= 0):
-            raise SamplingInvalid("exit_threshold", threshold, "a number from 0 up, such as 0.9")
-        if self._guide is None:
-            plan = self._loaded.bundle.manifest.plan
-            if threshold is not None:
-                raise GuideMissing("an exit threshold needs a guide (--guide DIR, guide=...)")
-            counts, extent = asked
-            drops = min(counts, default=0) < extent.total
-            if plan.needs_guide and drops and "guide" not in (scores or {}):
-                raise guide_bundle_missing(self._loaded.bundle)
+    def close(self) -> None:
+        """Release the KV cache; every later call raises ``AlreadyClosed``. Closing twice is no
+        error."""
+        self._conversation.close()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        conversation, capacity = self._conversation, self._maker.capacity
+        cache = conversation.cache
+        used = 0 if cache is None else cache.length
+        of = "" if capacity is None else f" of {capacity}"
+        closed = ", closed" if conversation.closed else ""
+        turns = f"{conversation.turns} turn{'' if conversation.turns == 1 else 's'}"
+        return f"Chat({turns}, {used}{of} tokens{closed})"
+
+    def _check_open(self) -> None:
+        self._loaded.check_open()
+        self._conversation.check_open()
+
+    def _check_current(self, request: Request) -> None:
+        if request.bundle is not self._loaded.bundle:
+            raise RequestOutdated(f"it was made for {str(request.bundle.path)!r}")
+        if request.capacity != self._maker.capacity:
+            raise RequestOutdated("it was made for a cache of another size")
+        if (request.guide is None) != (self._guide is None):
+            raise RequestOutdated("it was made with another guide")
+        if request.past != self._conversation.past():
+            raise RequestOutdated("the conversation is at another point")
+
+    def _rank_by_guide(self, request: Request) -> tuple[Guidance | None, GuideResult | None]:
+        """What the guide answers, where there is one; nothing large has run yet."""
+        if self._guide is None or request.guide is None:
             return None, None
-        if threshold is not None and self._capacity is not None:
-            raise SamplingInvalid("exit_threshold", threshold, "none in a conversation")
-        check = threshold is not None
-        sizes = asked[1].sizes
-        said = self._guide.look(prompt, images, settings.max_new_tokens, check, sizes)
+        guidance, threshold = self._guide.rank(request.guide), request.settings.exit_threshold
         report = GuideResult(
-            text=self._guide.decode(said.tokens),
-            scores=tuple(said.scores),
-            confidence=said.confidence,
-            consistency=said.consistency,
-            certainty=said.certainty,
+            text=self._guide.decode(guidance.tokens),
+            scores=tuple(guidance.scores),
+            confidence=guidance.confidence,
+            consistency=guidance.consistency,
+            certainty=guidance.certainty,
             threshold=threshold,
-            exited=threshold is not None and said.certainty > threshold,
-            ms=said.ms,
+            exited=threshold is not None and guidance.certainty > threshold,
+            ms=guidance.ms,
         )
-        return said, report
+        return guidance, report
 
-    def _look(self, media: Sequence[Medium], keep: Keeps | None, tokens: list[int]) -> Seen | None:
-        if not media:
+    def _run_vision(self, request: Request) -> VisionOutput | None:
+        inputs, loaded, prompt = request.inputs, self._loaded, None
+        if not inputs.media:
             return None
-        loaded, prompt = self._loaded, None
         if loaded.vision.reads_prompt:
             placeholders = loaded.bundle.manifest.prompt.placeholders
-            prompt = loaded.decoder.embed(np.array([t for t in tokens if t not in placeholders]))
-        return loaded.vision(media, keep, prompt)
+            texts = [token for token in inputs.tokens if token not in placeholders]
+            prompt = loaded.decoder.embed(np.array(texts))
+        return loaded.vision(inputs.media, inputs.tile_counts, prompt)
 
-    def _room(
-        self,
-        place: Place | None,
-        text: int,
-        media: Sequence[Medium],
-        image_tokens: Sequence[int],
-        max_new_tokens: int | None,
-    ) -> tuple[KVCache, int]:
-        """The cache, with room for this turn, and how many tokens may be generated."""
-        manifest = self._loaded.bundle.manifest
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise SamplingInvalid("max_new_tokens", max_new_tokens, "a count of at least 1")
-        read = text + image_tokens[0]
-        context = manifest.language.context
-        if place is None and self._cache is not None:
-            place = self._cache.place()
-        used, position = (place.lengths[0], place.position) if place is not None else (0, 0)
-        limit = context if self._capacity is None else self._capacity
-        what = "the model's context" if limit == context else "this conversation's cache"
-        # Where numbers are those of all tokens, they run ahead of the rows.
-        numbered = position + read
-        if manifest.plan.positions == "original":
-            numbered += sum(medium.span for medium in media) - image_tokens[0]
-        free = min(limit - used - read, context - numbered)
-        new = max_new_tokens or max(1, min(manifest.generation.max_new_tokens, free))
-        if new > free:
-            over = context - numbered < limit - used - read
-            if over:
-                limit, what, used, read = context, "the model's context", 0, numbered
-            raise ContextTooLong(used + read + new, limit, what)
-        if self._cache is not None:
-            return self._cache, new
-        # The last token generated is never read again, so it needs no place.
-        capacities = [text + seen + new - 1 for seen in image_tokens]
-        if self._capacity is not None:
-            capacities = [self._capacity] * len(image_tokens)
-        return self._loaded.decoder.cache(capacities), new
+    def _read(
+        self, request: Request, guidance: Guidance | None, cache: KVCache, mark: Mark
+    ) -> _Read:
+        """Images and prompt through the graphs, into the cache."""
+        began = perf_counter()
+        vision = self._run_vision(request)
+        encoded = perf_counter()
+        if vision is not None:
+            mark("vision")
+        prompt = self._splice(request, vision, cache)
+        mark("splice")
+        counts = request.inputs.counts_after_vision(sum(prompt.placement.sizes))
+        scores = _scores(request, guidance, vision)
+        cache.rewind(request.turn.place or cache.place())
+        in_decoder = request.inputs.plan.in_decoder(counts)
+        prefill = self._loaded.decoder.prefill(prompt, cache, in_decoder, scores, mark)
+        return _Read(
+            placement=prompt.placement,
+            counts=counts,
+            scores=scores,
+            prefill=prefill,
+            vision_ms=(encoded - began) * 1e3,
+            prefill_ms=(perf_counter() - encoded) * 1e3,
+        )
+
+    def _splice(
+        self, request: Request, vision: VisionOutput | None, cache: KVCache
+    ) -> SplicedPrompt:
+        place = request.turn.place
+        return splice(
+            self._loaded.decoder,
+            request.inputs.tokens,
+            self._loaded.bundle.manifest.prompt.placeholders,
+            vision.rows if vision else (),
+            vision.arranged() if vision else (),
+            start=cache.position if place is None else place.position,
+        )
+
+    def _question_end(self, request: Request, cache: KVCache) -> QuestionEnd | None:
+        """Where the question of a turn that was just read ends, if its answer is read again."""
+        layout, turn = self._loaded.bundle.manifest.prompt, request.turn
+        if layout.answered is None:
+            return None
+        whole = (turn.before or "") + turn.text
+        boundary = len(whole) - len(layout.user_close)
+        back, start = self._loaded.text.tail(whole, boundary, begins=turn.before is None)
+        return QuestionEnd(cache.place(back), whole[:start], whole[start:boundary])
 
 
-def _sampler(settings: Settings, defaults: GenerationDefaults) -> Sampler:
-    chosen = {
-        name: getattr(defaults if getattr(settings, name) is None else settings, name)
-        for name in ("temperature", "top_p", "top_k", "repetition_penalty")
-    }
-    return Sampler(**chosen, seed=settings.seed)
+@contextmanager
+def _unless_it_fails(cache: KVCache, place: Place) -> Iterator[None]:
+    """What is read within stays in the cache only if all of it goes well."""
+    try:
+        yield
+    except BaseException:
+        cache.rewind(place)
+        raise
+
+
+def _scores(request: Request, guidance: Guidance | None, vision: VisionOutput | None) -> Scores:
+    """What drops are ranked by that comes from elsewhere than the decoder."""
+    scores = dict(request.scores)
+    if guidance is not None:
+        scores["guide"] = guidance.scores
+    if vision is not None and vision.scores is not None:
+        scores["vision"] = vision.image_scores()
+    return scores

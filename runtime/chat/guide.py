@@ -20,12 +20,13 @@ from ..bundle.keep import keep_count
 from ..engines.base import Buffer
 from ..model.cache import CachedRun, StageCache
 from ..model.decoder import Decoder
-from ..model.layout import Prompt
 from ..model.loaded import LoadedBundle
+from ..model.model_input import ModelInput, model_input
 from ..model.splice import splice
-from ..model.vision import Seen, extent_of
+from ..model.token_placement import SplicedPrompt
+from ..model.vision import VisionOutput
 from ..preprocessing import Preprocessor
-from .media import VIDEO, Read, kinds_of, placed, preprocess
+from .media import Read, kinds_of, prepare
 
 CONSISTENCY_KEEP = 0.05
 """Share of the image tokens that the guide keeps when it checks its own answer."""
@@ -67,6 +68,20 @@ class Guidance:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GuideRequest:
+    """A question to a guide, resolved; nothing has run yet."""
+
+    inputs: ModelInput
+    """With every image token."""
+    limit: int
+    """Most tokens of its answer."""
+    check: bool
+    """Whether to work out the consistency too."""
+    ms: float
+    """Time that it took to prepare, milliseconds."""
+
+
 class Guide:
     """A guide's bundle on an engine.
 
@@ -90,119 +105,135 @@ class Guide:
         self._loaded = loaded
         self._include_last_row = guide.include_last_visual_row
 
-    def look(
+    def request(
         self,
         prompt: str,
         images: Sequence[Read],
-        max_new_tokens: int | None,
-        check: bool,
+        max_new_tokens: int | None = None,
+        check: bool = False,
         sizes: Sequence[int] | None = None,
-    ) -> Guidance:
-        """Answer a question, greedily, and note what mattered.
+    ) -> GuideRequest:
+        """Prepare a question; no graph runs.
 
         Args:
             prompt: the question.
             images: images and videos, as from ``read_media``.
             max_new_tokens: longest answer; None takes the guide's default.
             check: whether to work out the consistency too.
-            sizes: image tokens of each image in the large model; None: not asked.
+            sizes: image tokens of each image in the large model; None: not compared.
 
         Raises:
             GuideMismatch: the guide has other image tokens of these images.
             ContextTooLong: they are more than the guide can read.
         """
         loaded, manifest = self._loaded, self._loaded.bundle.manifest
-        began = perf_counter()
-        kinds = kinds_of(images)
-        layout = manifest.prompt
-        limit = max_new_tokens or manifest.generation.max_new_tokens
-        media = preprocess(images, manifest.preprocessing)
-        frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
-        tokens = loaded.text.encode(layout.render_turn(prompt, kinds, True, frames))
-        media = placed(media, layout)
-        own = extent_of(media).sizes
+        began, layout, plan = perf_counter(), manifest.prompt, manifest.plan
+        text = layout.lay_out(prompt, kinds_of(images), first=True)
+        media = prepare(images, manifest.preprocessing, layout)
+        tokens = loaded.text.encode(layout.expand(text, media.frames))
+        inputs = model_input(plan, tokens, layout.placeholders, media.placed, plan.keeps(1.0))
+        own = inputs.extent.sizes
         if sizes is not None and own != tuple(sizes):
             raise GuideMismatch("number of image tokens", list(own), list(sizes))
-        preprocessed = perf_counter()
-        needed = len(tokens) - len(media) + extent_of(media).total
+        needed = inputs.text_tokens + inputs.extent.total
         room = manifest.language.context - needed
         if room < 1:
             raise ContextTooLong(needed + 1, manifest.language.context, "the guide's context")
-        limit = min(limit, room)
-        seen = loaded.vision(media, 1.0) if media else None
-        looked = perf_counter()
-        turn = self._splice(tokens, seen)
-        capacity = turn.layout.tokens + limit - 1
-        cache = loaded.decoder.cache(capacity).stages[0]
-        columns = turn.layout.image_rows
-        read = turn.layout.tokens
+        limit = min(max_new_tokens or manifest.generation.max_new_tokens, room)
+        loaded.decoder.capacities(needed + limit - 1)
+        return GuideRequest(
+            inputs=inputs, limit=limit, check=check, ms=(perf_counter() - began) * 1e3
+        )
+
+    def rank(self, request: GuideRequest) -> Guidance:
+        """Answer a question, greedily, and note what mattered."""
+        with self._loaded.lock:
+            return self._rank(request)
+
+    def _rank(self, request: GuideRequest) -> Guidance:
+        loaded, inputs = self._loaded, request.inputs
+        eos, began = loaded.bundle.manifest.generation.eos, perf_counter()
+        vision = loaded.vision(inputs.media, inputs.tile_counts) if inputs.media else None
+        encoded = perf_counter()
+        turn = self._splice(inputs.tokens, vision)
+        cache = loaded.decoder.cache(turn.placement.tokens + request.limit - 1).stages[0]
+        columns = turn.placement.image_rows
         logits, received = read_prompt(loaded.decoder, turn, cache, self._include_last_row)
         filled = perf_counter()
         answer, certainties = [int(logits[-1].argmax())], [_log_best(logits[-1])]
-        loop = _Loop(loaded.decoder, cache, columns)
-        while answer[-1] not in manifest.generation.eos and len(answer) < limit:
+        loop = _GuideLoop(loaded.decoder, cache, columns)
+        while answer[-1] not in eos and len(answer) < request.limit:
             row, more = loop.step(answer[-1], turn.next_position + len(answer) - 1)
             received = received + more
             answer.append(int(row.argmax()))
             certainties.append(_log_best(row))
         decoded = perf_counter()
-        consistency = self._consistency(tokens, seen, received, answer) if check else None
-        ends = np.cumsum(turn.layout.sizes)[:-1]
-        scores = tuple(np.split(received, ends)) if media else ()
+        consistency = None
+        if request.check:
+            consistency = self._consistency(inputs.tokens, vision, received, answer)
+        ends = np.cumsum(turn.placement.sizes)[:-1]
         return Guidance(
             tokens=tuple(answer),
-            finished="eos" if answer[-1] in manifest.generation.eos else "length",
-            scores=scores,
+            finished="eos" if answer[-1] in eos else "length",
+            scores=tuple(np.split(received, ends)) if inputs.media else (),
             confidence=float(np.exp(np.mean(certainties))),
             consistency=consistency,
-            read=read,
+            read=turn.placement.tokens,
             cache_tokens=cache.length,
             cache_bytes=cache.nbytes,
-            ms=(perf_counter() - began) * 1e3,
-            preprocess_ms=(preprocessed - began) * 1e3,
-            vision_ms=(looked - preprocessed) * 1e3,
-            prefill_ms=(filled - looked) * 1e3,
+            ms=request.ms + (perf_counter() - began) * 1e3,
+            preprocess_ms=request.ms,
+            vision_ms=(encoded - began) * 1e3,
+            prefill_ms=(filled - encoded) * 1e3,
             decode_ms=(decoded - filled) * 1e3,
         )
+
+    def close(self) -> None:
+        """Release its graphs and memory."""
+        self._loaded.close()
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of an answer."""
         return self._loaded.text.decode(list(tokens))
 
-    def _splice(self, tokens: Sequence[int], seen: Seen | None) -> Prompt:
+    def _splice(self, tokens: Sequence[int], vision: VisionOutput | None) -> SplicedPrompt:
         ids = self._loaded.bundle.manifest.prompt.placeholders
-        if seen is None:
+        if vision is None:
             return splice(self._loaded.decoder, tokens, ids)
-        return splice(self._loaded.decoder, tokens, ids, seen.rows, seen.arranged())
+        return splice(self._loaded.decoder, tokens, ids, vision.rows, vision.arranged())
 
     def _consistency(
-        self, tokens: list[int], seen: Seen | None, scores: np.ndarray, answer: list[int]
+        self,
+        tokens: Sequence[int],
+        vision: VisionOutput | None,
+        scores: np.ndarray,
+        answer: list[int],
     ) -> float:
         """Probability of the answer, token after token, with few image tokens, at one go."""
         decoder = self._loaded.decoder
-        turn = self._splice(tokens, seen)
-        rows, positions = np.arange(turn.layout.tokens), turn.layout.positions
-        if seen is not None:
+        turn = self._splice(tokens, vision)
+        rows, positions = np.arange(turn.placement.tokens), turn.placement.positions
+        if vision is not None:
             keep = keep_count(CONSISTENCY_KEEP, scores.size, "floor")
             kept = np.argsort(-scores, kind="stable")[:keep]
-            rows = np.sort(np.concatenate([turn.layout.text_rows, turn.layout.image_rows[kept]]))
-        said = answer[:-1]
-        embeds = decoder.engine.buffer(
-            (1, len(rows) + len(said), decoder.language.width), "float32"
-        )
+            rows = np.sort(
+                np.concatenate([turn.placement.text_rows, turn.placement.image_rows[kept]])
+            )
+        fed = answer[:-1]
+        embeds = decoder.engine.buffer((1, len(rows) + len(fed), decoder.language.width), "float32")
         embeds.write_rows(0, turn.embeds.read()[0, rows])
-        embeds.write_rows(len(rows), decoder.embed(np.array(said, dtype=np.int64)))
-        answered = decoder.same(turn.next_position + np.arange(len(said)))
-        numbers = np.concatenate([positions[:, rows], answered], axis=1)
+        embeds.write_rows(len(rows), decoder.embed(np.array(fed, dtype=np.int64)))
+        following = decoder.same(turn.next_position + np.arange(len(fed)))
+        numbers = np.concatenate([positions[:, rows], following], axis=1)
         cache = decoder.cache(numbers.shape[1]).stages[0]
-        asked = np.arange(len(rows) - 1, numbers.shape[1])
+        compared = np.arange(len(rows) - 1, numbers.shape[1])
         none = np.zeros(1, dtype=np.int64)
-        logits, _ = _Step(decoder, cache, embeds, none, none, asked).run(numbers)
+        logits, _ = _GuideRun(decoder, cache, embeds, none, none, compared).run(numbers)
         return float(np.exp(sum(_log_of(row, t) for row, t in zip(logits, answer, strict=True))))
 
 
 def read_prompt(
-    decoder: Decoder, turn: Prompt, cache: StageCache, include_last_row: bool
+    decoder: Decoder, turn: SplicedPrompt, cache: StageCache, include_last_row: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a turn with a guide's language graph.
 
@@ -210,22 +241,22 @@ def read_prompt(
         decoder: of the guide.
         turn: the turn.
         cache: an empty cache with room for it.
-        include_last_row: as ``plan.Guide.include_last_visual_row``.
+        include_last_row: as ``plan.GuideRecord.include_last_visual_row``.
 
     Returns:
         Logits ``(1, vocab)`` of the last row, and ``(image tokens,)`` float32, the attention that
         each received from the rows behind the last of them.
     """
-    columns, rows = turn.layout.image_rows, np.arange(turn.layout.tokens)
+    columns, rows = turn.placement.image_rows, np.arange(turn.placement.tokens)
     if len(columns):
-        rows = turn.layout.rows_behind
+        rows = turn.placement.rows_after_images
         if include_last_row:
             rows = np.concatenate([columns[-1:], rows])
-    last = np.array([turn.layout.tokens - 1])
-    return _Step(decoder, cache, turn.embeds, rows, columns, last).run(turn.layout.positions)
+    last = np.array([turn.placement.tokens - 1])
+    return _GuideRun(decoder, cache, turn.embeds, rows, columns, last).run(turn.placement.positions)
 
 
-class _Step:
+class _GuideRun:
     """The guide's language graph bound for one run."""
 
     def __init__(
@@ -267,14 +298,14 @@ class _Step:
         return self._logits.read().copy(), received
 
 
-class _Loop:
+class _GuideLoop:
     """Decode, one token at a time."""
 
     def __init__(self, decoder: Decoder, cache: StageCache, columns: np.ndarray) -> None:
         self._decoder = decoder
         self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
         first = np.zeros(1, dtype=np.int64)
-        self._step = _Step(decoder, cache, self._embeds, first, columns, first)
+        self._step = _GuideRun(decoder, cache, self._embeds, first, columns, first)
 
     def step(self, token: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Append a token; logits ``(vocab,)`` and received attention ``(columns,)``."""
@@ -318,8 +349,8 @@ def _view(preprocessing: Preprocessor) -> tuple[object, ...]:
     tiles = ("resize", "crop", "pad_to_square", "layout", "pinpoints")
     names = (*tiles, "patch", "merge", "min_pixels", "max_pixels")
     settings = preprocessing.to_dict()
-    seen = {name: settings.get(name) for name in names}
-    return (preprocessing.kind, *((seen | {"pad_to_square": bool(seen["pad_to_square"])}).items()))
+    view = {name: settings.get(name) for name in names}
+    return (preprocessing.kind, *((view | {"pad_to_square": bool(view["pad_to_square"])}).items()))
 
 
 def guide_bundle_missing(bundle: Bundle) -> GuideMissing:

@@ -39,22 +39,22 @@ class Video:
 Read = Image.Image | Frames
 
 
-def read_media(given: Any, preprocessor: Preprocessor, max_pixels: int) -> list[Read]:
+def read_media(source: Any, preprocessor: Preprocessor, max_pixels: int) -> list[Read]:
     """Read images and videos from wherever they are.
 
     Args:
-        given: an image source, a ``Video``, a sequence of both, or None.
+        source: an image source, a ``Video``, a sequence of both, or None.
         preprocessor: knows which frames of a video the model takes.
         max_pixels: most pixels of an image or frame.
 
     Raises:
         ImageError, VideoNotSupported, MissingPackage: as for ``load_image``, ``read_frames``.
     """
-    if given is None:
+    if source is None:
         return []
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        given = [given]
-    return [_read(one, preprocessor, max_pixels) for one in given]
+    if not isinstance(source, Sequence) or isinstance(source, str | bytes):
+        source = [source]
+    return [_read(one, preprocessor, max_pixels) for one in source]
 
 
 def _read(one: Any, preprocessor: Preprocessor, max_pixels: int) -> Read:
@@ -82,6 +82,30 @@ def preprocess(read: Sequence[Read], preprocessor: Preprocessor) -> list[Medium]
         else preprocessor(one, images)
         for one in read
     ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Media:
+    """Images and videos of a turn, ready for the vision graph."""
+
+    kinds: tuple[str, ...]
+    """``image`` or ``video`` for each."""
+    frames: tuple[int, ...]
+    """Of each video, how many frames it has, as ``PromptLayout.expand`` takes them."""
+    placed: tuple[Medium, ...]
+    """The medium that stands at each placeholder of the prompt."""
+
+
+def prepare(read: Sequence[Read], preprocessor: Preprocessor, layout: PromptLayout) -> Media:
+    """Preprocess images and videos, as from ``read_media``."""
+    kinds, media = kinds_of(read), preprocess(read, preprocessor)
+    return Media(
+        kinds=tuple(kinds),
+        frames=tuple(
+            len(medium.pixels) for kind, medium in zip(kinds, media, strict=True) if kind == VIDEO
+        ),
+        placed=tuple(placed(media, layout)),
+    )
 
 
 def placed(media: Sequence[Medium], layout: PromptLayout) -> list[Medium]:

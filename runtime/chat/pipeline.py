@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import OptionInvalid
 from ..bundle.bundle import Bundle
-from ..bundle.keep import Keep, Keeps
+from ..bundle.keep import show_keeps
 from ..media.images import DEFAULT_MAX_PIXELS
 from ..model.loaded import LoadedBundle
 from .answer import Answer
-from .chat import Chat, Settings
+from .chat import Chat
 from .guide import Guide
+from .request import Request
 from .result import Result
+from .settings import SettingOptions, Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def load(
@@ -68,10 +73,15 @@ def _engine_of(bundle: Bundle, variant: str, engine: str) -> str:
 
 
 class Pipeline(LoadedBundle):
-    """A bundle on an engine, to be asked questions; made by ``load``."""
+    """A bundle on an engine, to be asked questions; made by ``load``.
+
+    Image first, prompt second. Threads may share a pipeline: images and prompts are prepared side
+    by side, and where the model works they take turns, step by step. It is a context manager that
+    closes itself.
+    """
 
     guide: Guide | None = None
-    """Ranks image tokens for it."""
+    """Ranks image tokens for it; closed with it."""
 
     def chat(self, capacity: int | None = None) -> Chat:
         """A conversation of several turns over one KV cache.
@@ -80,6 +90,7 @@ class Pipeline(LoadedBundle):
             capacity: most tokens of the whole conversation; None takes 2048, or the model's context
                 where that is less; built engines hold what they were built for.
         """
+        self.check_open()
         context, limits = self.bundle.manifest.language.context, self.source.limits
         usual = min(2048, context) if limits is None else limits.tokens
         return Chat(self, usual if capacity is None else capacity, self.guide)
@@ -89,81 +100,88 @@ class Pipeline(LoadedBundle):
         image: Any,
         prompt: str,
         *,
-        keep: Keeps | None = None,
-        average: Keep | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        exit_threshold: float | None = None,
+        settings: Settings | None = None,
+        **options: Unpack[SettingOptions],
     ) -> Answer:
         """Ask one question; iterate over the answer's text as it comes, then read ``.result``.
 
         Args:
-            image: a path, bytes, a Pillow image, a numpy array ``(H, W[, 3])`` uint8, a ``Video``,
-                a sequence of those, or None for a question without image.
+            image: a path, bytes, a Pillow image, a numpy array ``(H, W[, 3])`` uint8 in RGB, a
+                ``Video``, a sequence of those, or None for a question without image.
             prompt: the question. The image token in it (such as ``<image>``) says where images go,
                 the video token where videos go; without them all go in front.
-            keep: kept image tokens of each image, ratio (float) or count (int); one for each place
-                where the plan drops, in order; None takes the bundle's default.
-            average: instead of ``keep``, image tokens that a language layer reads in the mean.
-            max_new_tokens: longest answer; None takes the model's default, or what its context
-                leaves.
-            temperature: 0 is greedy; None takes the model's default.
-            top_p: nucleus sampling; None takes the model's default.
-            top_k: draw from so many most probable tokens, 0 from all; None takes the model's
-                default.
-            repetition_penalty: makes tokens less likely that prompt or answer hold already, greedy
-                or not; 1 changes nothing; None takes the model's default.
-            seed: makes sampling repeatable.
-            exit_threshold: with a guide: return its answer where its certainty, mean of confidence
-                and consistency, is above this; None always asks the large model too.
+            settings: how to answer.
+            options: fields of ``Settings``, by name; one that is given in both is an error:
+
+                keep: kept image tokens of each image, ratio (float) or count (int); one for each
+                    place where the plan drops, in order; None takes the bundle's default.
+                average: instead of ``keep``, image tokens that a language layer reads in the mean.
+                max_new_tokens: longest answer; None takes the model's default, or what its context
+                    leaves.
+                temperature: 0 is greedy; None takes the model's default.
+                top_p: nucleus sampling; None takes the model's default.
+                top_k: draw from so many most probable tokens, 0 from all; None takes the model's
+                    default.
+                repetition_penalty: makes tokens less likely that prompt or answer hold already,
+                    greedy or not; 1 changes nothing; None takes the model's default.
+                seed: makes sampling repeatable.
+                exit_threshold: with a guide: return its answer where its certainty, mean of
+                    confidence and consistency, is above this; None always asks the large model too.
+                ignore_eos: go on after an end token, to ``max_new_tokens``.
 
         Raises:
             VtpError: bad input; see ``vtp.errors``. Nothing has been run then.
         """
-        settings = Settings(
-            keep=keep,
-            average=average,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            exit_threshold=exit_threshold,
-        )
-        return Chat(self, None, self.guide).stream(prompt, image, settings)
+        chat = self._single_turn()
+        return chat.run(chat.request(image, prompt, settings=settings, **options))
 
     def generate(
         self,
         image: Any,
         prompt: str,
         *,
-        keep: Keeps | None = None,
-        average: Keep | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        exit_threshold: float | None = None,
+        settings: Settings | None = None,
+        **options: Unpack[SettingOptions],
     ) -> Result:
         """Ask one question and wait for the whole answer; arguments as for ``stream``."""
-        answer = self.stream(
-            image,
-            prompt,
-            keep=keep,
-            average=average,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            exit_threshold=exit_threshold,
+        return self.stream(image, prompt, settings=settings, **options).finish()
+
+    def request(
+        self,
+        image: Any,
+        prompt: str,
+        *,
+        settings: Settings | None = None,
+        **options: Unpack[SettingOptions],
+    ) -> Request:
+        """Resolve a question without running anything: what it will cost; arguments and errors as
+        for ``stream``."""
+        return self._single_turn().request(image, prompt, settings=settings, **options)
+
+    def run(self, request: Request) -> Answer:
+        """Answer a request that ``request`` made; it may be run more than once.
+
+        Raises:
+            RequestOutdated: it was made by another pipeline, or in a conversation.
+        """
+        return self._single_turn().run(request)
+
+    def close(self) -> None:
+        """Release graphs, KV caches and device memory, its chats' and its guide's too, after the
+        step that is running; every later call raises ``AlreadyClosed``. Closing twice is no
+        error."""
+        super().close()
+        if self.guide is not None:
+            self.guide.close()
+
+    def __repr__(self) -> str:
+        plan = self.bundle.manifest.plan
+        engine = "closed" if self._engine is None else f"engine {self._engine.name}"
+        return (
+            f"Pipeline({str(self.bundle.path)!r}, {engine}, method {plan.name}, "
+            f"keep {show_keeps(plan.keeps(None))})"
         )
-        return answer.finish()
+
+    def _single_turn(self) -> Chat:
+        self.check_open()
+        return Chat(self, None, self.guide)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import textwrap
+from dataclasses import dataclass, field
 
 import numpy as np
+
+_SHOWN = 60
+"""Characters of a text that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,9 @@ class StageResult:
     """Its part of the KV cache for this turn, new tokens included."""
     score: str | None
     """What ranked the drop in front of it; None for the first stage."""
-    kept: tuple[np.ndarray, ...]
+    kept: tuple[np.ndarray, ...] = field(repr=False)
     """For each image the patches left by that drop; empty for the first stage."""
-    scores: np.ndarray | None
+    scores: np.ndarray | None = field(repr=False)
     """``(groups, candidates)`` float32 scores of that drop; None where nothing was dropped."""
 
 
@@ -62,7 +66,7 @@ class GuideResult:
 
     text: str
     """The guide's own answer."""
-    scores: tuple[np.ndarray, ...]
+    scores: tuple[np.ndarray, ...] = field(repr=False)
     """For each image ``(tokens,)`` float32: attention that each token received in the guide."""
     confidence: float
     """Geometric mean of the probabilities of the tokens of its answer."""
@@ -78,7 +82,7 @@ class GuideResult:
     """The guide's time, milliseconds."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
     """One answer."""
 
@@ -115,3 +119,15 @@ class Result:
         guide answered alone. Tokens that stand for no patch, or were merged, are left out."""
         last = self.stages[-1].kept if self.stages else ()
         return tuple(np.unique(kept[kept >= 0]) for kept in (last or self.kept))
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({shown_text(self.text)}, {len(self.tokens)} tokens, {self.finished}, "
+            f"{self.image_tokens} of {self.image_tokens_before} image tokens, "
+            f"first token after {self.timings.ttft_ms:.1f} ms)"
+        )
+
+
+def shown_text(text: str) -> str:
+    """A text in quotes, shortened."""
+    return repr(textwrap.shorten(text, _SHOWN, placeholder=" ..."))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from threading import RLock
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -192,6 +194,12 @@ class Engine(ABC):
             ManifestInvalid, EngineError: there are none that it takes.
         """
         return GraphSource.choose(bundle, self.targets, choice)
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """What is held while graphs of one loaded bundle run; may be entered again by the thread
+        that holds it. Bundles share it where their runs share more than buffers that each has for
+        itself: a stream, execution contexts, scratch memory."""
+        return RLock()
 
     @abstractmethod
     def versions(self) -> str:

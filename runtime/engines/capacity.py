@@ -58,14 +58,14 @@ def _shared(drop: Drop, of_one: int, limits: LimitsRecord) -> int:
     return of_one * (limits.images if drop.budget == "all" else 1)
 
 
-def _seen_by_stages(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
+def _stage_tokens(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
     """Most image tokens in each language stage."""
     return plan.tokens_of_stages(most_kept(limits), extent_built_for(limits))
 
 
 def capacities(plan: Plan, limits: LimitsRecord) -> tuple[int, ...]:
     """Rows of the KV cache of each language stage."""
-    seen = _seen_by_stages(plan, limits)
+    seen = _stage_tokens(plan, limits)
     return tuple(limits.tokens - seen[0] + of_stage for of_stage in seen)
 
 
@@ -110,7 +110,7 @@ def check_request(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class BuildSizes:
     """How large the requests of a build are to be."""
 
     tokens: int | None = None
@@ -127,7 +127,7 @@ class Asked:
     None takes the plan's."""
 
 
-def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
+def make_limits(manifest: Manifest, asked: BuildSizes) -> LimitsRecord:
     """The limits of a build.
 
     Args:
@@ -157,7 +157,7 @@ def make_limits(manifest: Manifest, asked: Asked) -> LimitsRecord:
         counts=plan.counts(1.0 if asked.keep is None else asked.keep, 1),
         image_tokens=image_tokens,
     )
-    read = _seen_by_stages(plan, limits)[0]
+    read = _stage_tokens(plan, limits)[0]
     tokens = min(context, read + ANSWER_TOKENS) if asked.tokens is None else asked.tokens
     if tokens > context:
         raise BeyondLimits("tokens", tokens, context, "this is the model's context")
@@ -218,7 +218,7 @@ def ranges(
         typical = typical_plan.tokens_of_stages(usual, 1)[at]
         drop = plan.decoder_drops[at]
         share = limits.images if drop.budget == "all" else 1
-        whole = _seen_by_stages(plan, replace(limits, images=share))[at]
+        whole = _stage_tokens(plan, replace(limits, images=share))[at]
         most = plan.in_decoder(most_kept(limits, share))[at]
         arriving = rows_of[at]
         of_drop = (1, min(arriving, typical + _TYPICAL_TEXT), arriving)

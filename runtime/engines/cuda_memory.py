@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ _MOST_FREE = 2**28
 """Bytes of blocks that are kept though nobody uses them."""
 _MOST_ON_THE_WAY = 64
 """Copies to the device between two waits."""
+DEVICE_LOCK = RLock()
+"""Held while a bundle works on the device: all of a process share its stream, its blocks and the
+libraries' execution contexts."""
 INSTALL = "pip install cuda-bindings (on JetPack 6: pip install cuda-bindings==12.8.0)"
 
 
@@ -63,6 +67,8 @@ class Cuda(Device):
 
         self._runtime: Any = runtime
         self._engine = engine
+        # Buffers come back from whichever thread drops them last.
+        self._guard = RLock()
         self._free: dict[int, list[int]] = {}
         self._free_bytes = 0
         self._on_the_way: list[np.ndarray] = []
@@ -93,9 +99,10 @@ class Cuda(Device):
             RunFailed: the device has no memory left.
         """
         size = _rounded(nbytes)
-        if self._free.get(size):
-            self._free_bytes -= size
-            return self._free[size].pop()
+        with self._guard:
+            if self._free.get(size):
+                self._free_bytes -= size
+                return self._free[size].pop()
         status, address = self._runtime.cudaMalloc(size)
         if status == self._runtime.cudaError_t.cudaErrorMemoryAllocation:
             self.synchronize()
@@ -112,15 +119,18 @@ class Cuda(Device):
     def free(self, address: int, nbytes: int) -> None:
         """Take a block back; it is kept for the next request of its size, up to a limit."""
         size = _rounded(nbytes)
-        self._free.setdefault(size, []).append(address)
-        self._free_bytes += size
-        if self._free_bytes > _MOST_FREE:
+        with self._guard:
+            self._free.setdefault(size, []).append(address)
+            self._free_bytes += size
+            too_many = self._free_bytes > _MOST_FREE
+        if too_many:
             self.give_back()
 
     def give_back(self) -> None:
         """Return all blocks that nobody uses to the device, which waits until it is idle."""
         # Blocks may come back while these go.
-        blocks, self._free, self._free_bytes = self._free, {}, 0
+        with self._guard:
+            blocks, self._free, self._free_bytes = self._free, {}, 0
         for addresses in blocks.values():
             for address in addresses:
                 self._runtime.cudaFree(address)

@@ -26,6 +26,10 @@ class Device(ABC):
     """Whether it works in the host's own memory."""
 
     @abstractmethod
+    def give_back(self) -> None:
+        """Return memory that no buffer uses any more."""
+
+    @abstractmethod
     def clock(self) -> DeviceClock:
         """A new clock."""
 

@@ -10,6 +10,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -123,6 +124,27 @@ def load_image(
     )
 
 
+def is_image_file(path: str) -> bool:
+    """Whether a text is the path of a file that begins as an image that is decoded."""
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as file:
+            head = file.read(16).ljust(16, b"\x00")
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
+    return _kind_of(head) is not None
+
+
+def _kind_of(head: bytes) -> str | None:
+    """The format of a file that begins so (16 bytes), of ``ALLOWED_FORMATS``."""
+    for kind in ALLOWED_FORMATS:
+        accept = Image.OPEN[kind][1]
+        if accept is not None and accept(head) is True:
+            return kind
+    return None
+
+
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not shaped or not array.size:
@@ -140,11 +162,8 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         raise ImageUnreadable(name, "the file object reads text; open it in mode 'rb'")
     if not head:
         raise ImageUnreadable(name, "it is empty")
-    for kind in ALLOWED_FORMATS:
-        factory, accept = Image.OPEN[kind]
-        if accept is not None and accept(head[:16].ljust(16, b"\x00")) is True:
-            break
-    else:
+    kind = _kind_of(head[:16].ljust(16, b"\x00"))
+    if kind is None:
         for offset, magic, found in _OTHER_FORMATS:
             if head[offset:].startswith(magic):
                 raise ImageTypeNotAllowed(name, found, ALLOWED_FORMATS)
@@ -154,7 +173,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         _check_pixels(_webp_size(head), name, max_pixels)
     file.seek(0)
     try:
-        image = factory(file, "")
+        image = Image.OPEN[kind][0](file, "")
     except _PARSE_ERRORS as error:
         raise ImageUnreadable(name, f"it starts as {kind}, but its header: {error}") from error
     return _upright_rgb(image, name, max_pixels)

@@ -32,7 +32,7 @@ class Arranged:
         return Arranged(rows=self.rows, entries=self.entries, offsets=numbers, span=count)
 
 
-def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int, made: int = 0) -> Arranged:
+def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int, resampled: int = 0) -> Arranged:
     """Lay out what the vision graph kept of an image.
 
     A separator always stays. A token that the unpruned sequence leaves out, as padding, goes.
@@ -41,7 +41,7 @@ def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int, made: int = 
         medium: the image, as it was preprocessed.
         kept: for each tile ``(k,)`` the tokens that stay; -1 for one that stands for none.
         first: row of the first of them among all image embeddings.
-        made: row of the first of the tokens that were made of others (``Medium.resample``).
+        resampled: row of the first of the tokens that were made of others (``Medium.resample``).
     """
     if len(kept) == 1 and _is_plain(medium):
         (entries,) = kept
@@ -59,7 +59,7 @@ def arrange(medium: Medium, kept: Sequence[np.ndarray], first: int, made: int = 
             row_of[at : at + lead] = rows[:lead]
         first += len(chosen)
     if medium.resample is not None:
-        row_of = np.concatenate([row_of, made + np.arange(len(medium.resample.index))])
+        row_of = np.concatenate([row_of, resampled + np.arange(len(medium.resample.index))])
     order = medium.order
     row = np.where(order == SEPARATOR, SEPARATOR, row_of[order])
     entries = np.flatnonzero((order == SEPARATOR) | (row >= 0))

@@ -161,7 +161,7 @@ class KVCache:
         lengths = tuple(stage.length - back for stage in self.stages)
         return Place(lengths, self.position - back)
 
-    def go_back(self, place: Place) -> None:
+    def rewind(self, place: Place) -> None:
         """Forget what was read since; the memory is written again."""
         for stage, length in zip(self.stages, place.lengths, strict=True):
             stage.length = length

@@ -13,28 +13,28 @@ from ..bundle.plan import Drop, Plan, recycled
 from ..engines.base import Buffer, Engine, Graph
 from ..files.tensorfile import float32_of
 from .cache import WRITE_INDEX, CachedRun, KVCache, StageCache
-from .layout import Layout, Prompt
 from .marks import Mark, unmarked
+from .token_placement import SplicedPrompt, TokenPlacement
 
 
 @dataclass(frozen=True, eq=False)
-class Dropped:
+class DropOutput:
     """What one drop inside the decoder did."""
 
     drop: Drop
-    arrived: Layout
-    left: Layout
+    before: TokenPlacement
+    after: TokenPlacement
     scores: np.ndarray | None
     """``(groups, candidates)`` float32 of the image tokens that arrived; None if all stayed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prefilled:
+class PrefillOutput:
     """What reading a turn gave."""
 
     logits: np.ndarray
     """``(vocab,)`` after the last token."""
-    drops: tuple[Dropped, ...]
+    drops: tuple[DropOutput, ...]
 
 
 class Decoder:
@@ -104,23 +104,28 @@ class Decoder:
         Raises:
             ContextTooLong: the graphs were built for less.
         """
-        each = [capacities] * len(self.stages) if isinstance(capacities, int) else capacities
-        if self._capacities is not None:
-            for needed, room in zip(each, self._capacities, strict=True):
-                if needed > room:
-                    raise ContextTooLong(needed, room, "the built engine (vtp build --max-tokens)")
-            each = self._capacities
+        each = self.capacities(capacities)
         appended = WRITE_INDEX not in self.graphs[0].inputs
         return KVCache(self.engine, self.language, self.stages, each, appended)
 
+    def capacities(self, needed: Sequence[int] | int) -> tuple[int, ...]:
+        """Rows that the cache of each stage gets; arguments and errors as for ``cache``."""
+        each = (needed,) * len(self.stages) if isinstance(needed, int) else tuple(needed)
+        if self._capacities is None:
+            return each
+        for rows, room in zip(each, self._capacities, strict=True):
+            if rows > room:
+                raise ContextTooLong(rows, room, "the built engine (vtp build --max-tokens)")
+        return tuple(self._capacities)
+
     def prefill(
         self,
-        prompt: Prompt,
+        prompt: SplicedPrompt,
         cache: KVCache,
         counts: Sequence[int] | None = None,
-        given: Mapping[str, Sequence[np.ndarray]] | None = None,
+        scores: Mapping[str, Sequence[np.ndarray]] | None = None,
         mark: Mark = unmarked,
-    ) -> Prefilled:
+    ) -> PrefillOutput:
         """Append a turn to the cache.
 
         Args:
@@ -128,47 +133,47 @@ class Decoder:
             cache: what was read before.
             counts: image tokens left after each drop inside the decoder, over all images of the
                 turn; None drops none.
-            given: for each image scores ``(n,)`` float32, in the order of its unpruned sequence,
+            scores: for each image ``(n,)`` float32, in the order of its unpruned sequence,
                 for drops that are ranked from elsewhere, by the name of the score.
             mark: told of every graph that has run.
         """
-        layout, hidden = prompt.layout, prompt.embeds
+        placement, hidden = prompt.placement, prompt.embeds
         weights = self._rate(prompt) if self._raters is not None and counts else None
         if weights is not None:
             mark("raters")
-        dropped: list[Dropped] = []
+        dropped: list[DropOutput] = []
         outputs: dict[str, Buffer] = {}
         for number, stage in enumerate(cache.stages):
             if number:
                 drop = self.plan.decoder_drops[number - 1]
-                count = len(layout.image_rows) if counts is None else counts[number - 1]
+                count = len(placement.image_rows) if counts is None else counts[number - 1]
                 before = cache.stages[number - 1]
-                reads = _Reads(outputs, before, layout, given or {}, weights)
+                reads = _ScoreInputs(outputs, before, placement, scores or {}, weights)
                 hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
                 dropped.append(done)
-                layout = done.left
+                placement = done.after
                 mark(f"drop.{number}")
-            step = _Step(self, number, stage, hidden, layout.tokens)
-            outputs = step.run(layout.positions)
+            step = _StageRun(self, number, stage, hidden, placement.tokens)
+            outputs = step.run(placement.positions)
             hidden = outputs.get("hidden_states_out", hidden)
             mark(f"prefill.{number}")
         cache.position = prompt.next_position
-        return Prefilled(outputs["logits"].read()[-1], tuple(dropped))
+        return PrefillOutput(outputs["logits"].read()[-1], tuple(dropped))
 
     def decode(self, cache: KVCache) -> DecodeLoop:
         """A loop that appends one token at a time to the cache."""
         return DecodeLoop(self, cache)
 
-    def _rate(self, prompt: Prompt) -> np.ndarray | None:
+    def _rate(self, prompt: SplicedPrompt) -> np.ndarray | None:
         assert self._raters is not None
-        if not len(prompt.layout.image_rows) or not len(prompt.layout.rows_behind):
+        if not len(prompt.placement.image_rows) or not len(prompt.placement.rows_after_images):
             return None
-        rows = prompt.layout.rows_behind
+        rows = prompt.placement.rows_after_images
         weights = self.engine.buffer((len(rows),), "float32")
         self._raters.bind(
             {
                 "inputs_embeds": prompt.embeds,
-                "image_rows": self.filled(prompt.layout.image_rows),
+                "image_rows": self.filled(prompt.placement.image_rows),
                 "rater_rows": self.filled(rows),
             },
             {"rater_weights": weights},
@@ -177,23 +182,23 @@ class Decoder:
         return rated
 
     def _drop(
-        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _Reads, start: int
-    ) -> tuple[Buffer, Dropped]:
+        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _ScoreInputs, start: int
+    ) -> tuple[Buffer, DropOutput]:
         """Drop before stage ``number``, whose cache holds ``start`` tokens."""
-        layout = reads.layout
-        arriving = len(layout.image_rows)
+        placement = reads.placement
+        arriving = len(placement.image_rows)
         renumber = start if self.plan.positions == "compact-per-stage" else None
         if count >= arriving:
-            numbers = layout.positions
+            numbers = placement.positions
             if renumber is not None:
-                numbers = layout.renumbered(renumber, layout.tokens)
-            return hidden, Dropped(drop, layout, replace(layout, positions=numbers), None)
-        groups, engine = layout.groups(drop.budget), self.engine
+                numbers = placement.renumbered(renumber, placement.tokens)
+            return hidden, DropOutput(drop, placement, replace(placement, positions=numbers), None)
+        groups, engine = placement.groups(drop.budget), self.engine
         keep, merged = count // groups, drop.merged(arriving - count)
         inputs = {
             "hidden_states": hidden,
-            "image_rows": self.filled(layout.image_rows.reshape(groups, -1)),
-            "text_rows": self.filled(layout.text_rows),
+            "image_rows": self.filled(placement.image_rows.reshape(groups, -1)),
+            "text_rows": self.filled(placement.text_rows),
             "keep": self.filled(np.array([keep])),
         }
         if drop.recycle is not None:
@@ -204,34 +209,36 @@ class Decoder:
         for name in graph.inputs:
             if name not in inputs:
                 inputs[name] = self._read(name, reads, drop, groups)
-        left_tokens = layout.tokens - arriving + count + merged
+        left_tokens = placement.tokens - arriving + count + merged
         outputs = {
             "hidden_states_out": engine.buffer((1, left_tokens, self.language.width), "float32"),
             "kept": engine.buffer((groups, keep), "int64"),
             "scores": engine.buffer((groups, arriving // groups), "float32"),
         }
         graph.bind(inputs, outputs)()
-        left = layout.after(outputs["kept"].read(), merged, renumber)
+        after = placement.after_drop(outputs["kept"].read(), merged, renumber)
         scores = outputs["scores"].read().copy()
-        return outputs["hidden_states_out"], Dropped(drop, layout, left, scores)
+        return outputs["hidden_states_out"], DropOutput(drop, placement, after, scores)
 
-    def _read(self, name: str, reads: _Reads, drop: Drop, groups: int) -> Buffer:
+    def _read(self, name: str, reads: _ScoreInputs, drop: Drop, groups: int) -> Buffer:
         """An input of a drop graph that its score asks for."""
         if name == "key_cache":
             return reads.cache.last_keys
         if name in reads.outputs:  # query, queries
             return reads.outputs[name]
-        layout = reads.layout
+        placement = reads.placement
         weights = reads.rater_weights
         values: dict[str, Callable[[], np.ndarray]] = {
-            "position_ids": lambda: self.numbers(layout.positions),
+            "position_ids": lambda: self.numbers(placement.positions),
             # The stage has run: its cache holds this prefill already.
-            "write_index": lambda: np.array([reads.cache.length - layout.tokens]),
-            "rater_rows": lambda: layout.rows_behind,
+            "write_index": lambda: np.array([reads.cache.length - placement.tokens]),
+            "rater_rows": lambda: placement.rows_after_images,
             "rater_weights": lambda: (
-                np.ones(len(layout.rows_behind), np.float32) if weights is None else weights
+                np.ones(len(placement.rows_after_images), np.float32)
+                if weights is None
+                else weights
             ),
-            "given_scores": lambda: reads.scores_given(drop.score, groups),
+            "given_scores": lambda: reads.external_scores(drop.score, groups),
         }
         return self.filled(values[name]())
 
@@ -272,27 +279,27 @@ def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class _Reads:
+class _ScoreInputs:
     """What a drop's score may read."""
 
     outputs: Mapping[str, Buffer]
     cache: StageCache
-    layout: Layout
-    given: Mapping[str, Sequence[np.ndarray]]
+    placement: TokenPlacement
+    external: Mapping[str, Sequence[np.ndarray]]
     rater_weights: np.ndarray | None
 
-    def scores_given(self, name: str, groups: int) -> np.ndarray:
+    def external_scores(self, name: str, groups: int) -> np.ndarray:
         """``(groups, candidates)``: of the tokens that arrive, picked from scores of all."""
-        layout = self.layout
+        placement = self.placement
         # A merged token stands for no place: it comes last.
-        found = np.full(len(layout.image_rows), np.finfo(np.float32).min, np.float32)
-        for image, scores in enumerate(self.given[name]):
-            own = (layout.images == image) & (layout.entries >= 0)
-            found[own] = scores[layout.entries[own]]
+        found = np.full(len(placement.image_rows), np.finfo(np.float32).min, np.float32)
+        for image, scores in enumerate(self.external[name]):
+            own = (placement.images == image) & (placement.entries >= 0)
+            found[own] = scores[placement.entries[own]]
         return found.reshape(groups, -1)
 
 
-class _Step:
+class _StageRun:
     """One language graph bound to buffers for a number of new tokens."""
 
     def __init__(
@@ -340,10 +347,10 @@ class DecodeLoop:
         self._cache = cache
         self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
         self._per_stage = decoder.plan.positions == "compact-per-stage"
-        self._steps: list[_Step] = []
+        self._steps: list[_StageRun] = []
         hidden = self._embeds
         for number, stage in enumerate(cache.stages):
-            step = _Step(decoder, number, stage, hidden, 1)
+            step = _StageRun(decoder, number, stage, hidden, 1)
             self._steps.append(step)
             hidden = step.outputs.get("hidden_states_out", hidden)
 

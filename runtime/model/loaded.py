@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
+from ...errors import AlreadyClosed
 from ..bundle.bundle import TOKENIZER, Bundle
 from ..bundle.plan import Extent
 from ..engines import make_engine
@@ -15,9 +19,24 @@ from .decoder import Decoder
 from .tokenizer import Text
 from .vision import Vision, vision_graphs
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+_Part = TypeVar("_Part")
+
+
+class Closable(Protocol):
+    """What holds memory of an engine."""
+
+    def close(self) -> None:
+        """Release it."""
+
 
 class LoadedBundle:
-    """The parts of a bundle, ready to run.
+    """The parts of a bundle, ready to run, until ``close``.
+
+    Whoever runs its graphs holds ``lock`` meanwhile; tokens and images may be made without.
 
     Args:
         bundle: the bundle.
@@ -40,15 +59,19 @@ class LoadedBundle:
         self.bundle = bundle
         manifest = bundle.manifest
         made = engine if isinstance(engine, Engine) else make_engine(engine, manifest, threads)
-        self.engine = made
-        self.source = self.engine.source(bundle, choice)
+        self._closed, self._closing = False, Lock()
+        self._users: WeakSet[Closable] = WeakSet()
+        self._engine: Engine | None = made
+        self.lock = made.lock()
+        """Taken around every run of graphs."""
+        self.source = made.source(bundle, choice)
         self.target = self.source.target
         self.max_pixels = max_pixels
         with self.source.verified(verify):
             self.text = Text(bundle.file(TOKENIZER))
             plan, language = manifest.plan, manifest.language
             looking = vision_graphs(manifest, lambda name: self._load(name, followed=True))
-            self.vision = Vision(self.engine, plan, language.width, looking)
+            self._vision: Vision | None = Vision(made, plan, language.width, looking)
             names = [f"language.{number}" for number in range(len(plan.stages))]
             names += [f"drop.{number}" for number in range(1, len(plan.stages))]
             if any(r.name == "raters" for r in manifest.graphs):
@@ -59,7 +82,64 @@ class LoadedBundle:
             limits = self.source.limits
             room = None if limits is None else capacities(plan, limits)
             row = bundle.separator_row()
-            self.decoder = Decoder(self.engine, plan, language, table, graphs, room, row)
+            self._decoder: Decoder | None = Decoder(made, plan, language, table, graphs, room, row)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the graphs."""
+        return self._open(self._engine)
+
+    @property
+    def vision(self) -> Vision:
+        """The vision graphs."""
+        return self._open(self._vision)
+
+    @property
+    def decoder(self) -> Decoder:
+        """The language graphs."""
+        return self._open(self._decoder)
+
+    def _open(self, part: _Part | None) -> _Part:
+        if part is None or self._closed:
+            raise AlreadyClosed("pipeline")
+        return part
+
+    def check_open(self) -> None:
+        """Refuse what comes after ``close``.
+
+        Raises:
+            AlreadyClosed: it has been closed.
+        """
+        self._open(self._engine)
+
+    def closes_with_it(self, user: Closable) -> None:
+        """Close ``user`` too, if it still exists then."""
+        with self._closing:
+            self.check_open()
+            self._users.add(user)
+
+    def close(self) -> None:
+        """Release graphs, caches and device memory, after the step that is running; every later
+        call raises ``AlreadyClosed``. Closing twice is no error."""
+        with self._closing:
+            # From now on nothing new begins.
+            self._closed, users = True, list(self._users)
+        for user in users:
+            user.close()
+        with self.lock:
+            engine, self._engine = self._engine, None
+            self._vision = self._decoder = None
+            device = None if engine is None else engine.device()
+            del engine
+            if device is not None:
+                device.give_back()
+
+    def __enter__(self) -> Self:
+        self.check_open()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Embedding rows ``(n, width)`` float32 of token ids ``(n,)``."""

@@ -10,7 +10,7 @@ from ..engines.base import Buffer
 from ..preprocessing.base import SEPARATOR
 from .arrange import Arranged
 from .decoder import Decoder
-from .layout import Layout, Prompt
+from .token_placement import SplicedPrompt, TokenPlacement
 
 
 def splice(
@@ -20,8 +20,8 @@ def splice(
     images: Sequence[Buffer] = (),
     arranged: Sequence[Arranged] = (),
     start: int = 0,
-) -> Prompt:
-    """Embeddings and layout of a turn.
+) -> SplicedPrompt:
+    """Embeddings of a turn, and where its image tokens stand.
 
     Args:
         decoder: embeds text tokens, owns the engine and knows the plan.
@@ -53,7 +53,7 @@ def splice(
             positions.append(number + one.offsets)
             at, number = at + len(one.rows), number + one.span
     none = np.zeros(0, dtype=np.int64)
-    layout = Layout(
+    placement = TokenPlacement(
         positions=np.concatenate(positions, axis=1).astype(np.int64),
         image_rows=np.concatenate([none, *rows]),
         images=np.repeat(np.arange(len(places)), [len(one.rows) for one in arranged]),
@@ -61,8 +61,8 @@ def splice(
         sizes=tuple(len(one.rows) for one in arranged),
     )
     # A video's numbers of time may run ahead of those of the text behind it (M-RoPE).
-    ahead = int(layout.positions.max(initial=-1)) + 1
-    return Prompt(embeds, layout, max(number, ahead))
+    ahead = int(placement.positions.max(initial=-1)) + 1
+    return SplicedPrompt(embeds, placement, max(number, ahead))
 
 
 def _place(

@@ -97,17 +97,17 @@ class TextStream:
         piece = self._piece()
         if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""
-        return self._given(piece)
+        return self._emit(piece)
 
     def flush(self) -> str:
         """What is left at the end, a broken character too."""
-        return self._given(self._piece())
+        return self._emit(self._piece())
 
     def _piece(self) -> str:
         before = self._decode(self._before)
         return self._decode(self._before + self._waiting)[len(before) :]
 
-    def _given(self, piece: str) -> str:
+    def _emit(self, piece: str) -> str:
         self._before, self._waiting = self._waiting, []
         if not self._begun:
             piece = piece.lstrip()

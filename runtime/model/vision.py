@@ -23,23 +23,22 @@ from ..bundle.contract import (
     VISION_SIDE,
     WEIGHT,
 )
-from ..bundle.keep import Keeps
 from ..bundle.manifest import Manifest
-from ..bundle.plan import Extent, Plan
+from ..bundle.plan import Plan
 from ..engines.base import Buffer, Engine, Graph
-from ..preprocessing.base import SEPARATOR, Medium, Resample
+from ..preprocessing.base import Medium, Resample
 from .arrange import Arranged, arrange, by_entry
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class VisionOutput:
     """What the vision graph made of some images."""
 
     media: tuple[Medium, ...]
     """The images."""
     embeds: tuple[Buffer, ...]
     """``(tiles, kept, width)`` each, on the engine's device; tile after tile."""
-    made: tuple[Buffer, ...]
+    resampled: tuple[Buffer, ...]
     """``(1, rows, width)`` each: tokens made of others (``Medium.resample``), image after image."""
     kept: tuple[np.ndarray, ...]
     """For each tile ``(kept,)`` int64: the token that each row stands for, in raster order where
@@ -50,18 +49,19 @@ class Seen:
     def arranged(self) -> list[Arranged]:
         """What is left of each image, as the prompt reads it."""
         firsts = np.cumsum([0, *(len(kept) for kept in self.kept)])
-        arranged, made = [], int(firsts[-1])
+        arranged, resampled = [], int(firsts[-1])
         for medium, tiles in self._tiles():
-            arranged.append(arrange(medium, self.kept[tiles], int(firsts[tiles.start]), made))
-            made += 0 if medium.resample is None else len(medium.resample.index)
+            first = int(firsts[tiles.start])
+            arranged.append(arrange(medium, self.kept[tiles], first, resampled))
+            resampled += 0 if medium.resample is None else len(medium.resample.index)
         return arranged
 
     @property
     def rows(self) -> tuple[Buffer, ...]:
         """All image embeddings, in the order that ``arranged`` counts them."""
-        return (*self.embeds, *self.made)
+        return (*self.embeds, *self.resampled)
 
-    def given(self) -> list[np.ndarray]:
+    def image_scores(self) -> list[np.ndarray]:
         """Scores of each image in the order of its unpruned sequence."""
         assert self.scores is not None
         return [by_entry(medium, self.scores[tiles]) for medium, tiles in self._tiles()]
@@ -71,15 +71,6 @@ class Seen:
         for medium in self.media:
             yield medium, slice(first, first + len(medium.pixels))
             first += len(medium.pixels)
-
-
-def extent_of(media: Sequence[Medium]) -> Extent:
-    """Image tokens of these images before any is dropped."""
-    return Extent(
-        tiles=tuple(medium.tile_tokens for medium in media for _ in medium.pixels),
-        sizes=tuple(len(medium.order) for medium in media),
-        separators=sum(int((medium.order == SEPARATOR).sum()) for medium in media),
-    )
 
 
 def vision_graphs(manifest: Manifest, load: Callable[[str], Graph]) -> dict[str, Graph]:
@@ -110,50 +101,40 @@ class Vision:
         return PROMPT_EMBEDS in self._graphs[VISION].inputs
 
     def graph_name(self, medium: Medium) -> str:
-        """Name of the graph that looks at it."""
+        """Name of the graph that it goes through."""
         return self._name(medium.kind)
 
     def __call__(
-        self, media: Sequence[Medium], keep: Keeps | None, prompt_embeds: np.ndarray | None = None
-    ) -> Seen:
-        """Look at images.
+        self,
+        media: Sequence[Medium],
+        tile_counts: Sequence[int],
+        prompt_embeds: np.ndarray | None = None,
+    ) -> VisionOutput:
+        """Run the towers over images, with selection and projector.
 
         Args:
             media: preprocessed images.
-            keep: as for ``Plan.counts``.
+            tile_counts: for each of them how many tokens of a tile stay.
             prompt_embeds: ``(texts, width)`` float32, for a graph that reads the prompt.
         """
         embeds: list[Buffer] = []
         kept: list[np.ndarray] = []
         scores: list[np.ndarray] = []
-        for kind, medium, pixels, inputs in _runs(media):
-            count = self._plan.tile_keep(keep, medium.tile_tokens)
-            part = self._look(
-                self._graphs[self._name(kind)], medium, pixels, inputs, count, prompt_embeds
-            )
+        for run in _runs(media, tile_counts):
+            part = self._run_tower(run, prompt_embeds)
             embeds.append(part[0])
             kept += list(part[1])
             scores += list(part[2])
         prunes = self._plan.vision_drop is not None
-        return self.seen(media, embeds, kept, scores if prunes else None)
+        return self.output(media, embeds, kept, scores if prunes else None)
 
-    def ready(self, media: Sequence[Medium], keep: Keeps | None) -> list[Medium]:
-        """The images as they are to be looked at: where tokens are dropped, none is made of others
-        before."""
-        return [
-            medium
-            if self._plan.tile_keep(keep, medium.tile_tokens) == medium.tile_tokens
-            else medium.unshrunken()
-            for medium in media
-        ]
-
-    def seen(
+    def output(
         self,
         media: Sequence[Medium],
         embeds: Sequence[Buffer],
         kept: Sequence[np.ndarray],
         scores: Sequence[np.ndarray] | None,
-    ) -> Seen:
+    ) -> VisionOutput:
         """What came out of the tower, with the tokens that are made of others.
 
         Args:
@@ -164,41 +145,36 @@ class Vision:
         """
         tiles = np.cumsum([0, *(len(medium.pixels) for medium in media)]).tolist()
         parts = np.cumsum([0, *(part.shape[0] for part in embeds)]).tolist()
-        made = [
+        resampled = [
             self._shrink(embeds[parts.index(first)], medium.resample)
             for first, medium in zip(tiles, media, strict=False)
             if medium.resample is not None
         ]
-        given = None if scores is None else tuple(scores)
-        return Seen(tuple(media), tuple(embeds), tuple(made), tuple(kept), given)
+        ranked = None if scores is None else tuple(scores)
+        return VisionOutput(tuple(media), tuple(embeds), tuple(resampled), tuple(kept), ranked)
 
     def _shrink(self, embeds: Buffer, resample: Resample) -> Buffer:
         """Tokens ``(1, rows, width)`` made of others."""
-        made = self._engine.buffer((1, len(resample.index), self._width), "float32")
+        shrunken = self._engine.buffer((1, len(resample.index), self._width), "float32")
         inputs = {
             IMAGE_EMBEDS: embeds,
             INDEX: self._filled(resample.index),
             WEIGHT: self._filled(resample.weight),
         }
-        self._graphs[SHRINK].bind(inputs, {SHRUNKEN: made})()
-        return made
+        self._graphs[SHRINK].bind(inputs, {SHRUNKEN: shrunken})()
+        return shrunken
 
     def _name(self, kind: str) -> str:
         return VIDEO if kind == VIDEO and VIDEO in self._graphs else VISION
 
-    def _look(
-        self,
-        graph: Graph,
-        medium: Medium,
-        pixels: np.ndarray,
-        inputs: Mapping[str, np.ndarray],
-        count: int,
-        prompt_embeds: np.ndarray | None,
+    def _run_tower(
+        self, run: _TowerRun, prompt_embeds: np.ndarray | None
     ) -> tuple[Buffer, np.ndarray, np.ndarray]:
         """One run; embeddings, ``(tiles, kept)`` and ``(tiles, tokens)``."""
-        engine, tiles = self._engine, len(pixels)
-        bound = {PIXEL_VALUES: self._filled(pixels.astype(np.float32, copy=False))}
-        for name, values in inputs.items():
+        engine, tiles = self._engine, len(run.pixels)
+        graph, medium, count = self._graphs[self._name(run.kind)], run.medium, run.count
+        bound = {PIXEL_VALUES: self._filled(run.pixels.astype(np.float32, copy=False))}
+        for name, values in run.inputs.items():
             bound[name] = self._filled(values)
         rows = count + medium.lead
         embeds = engine.buffer((tiles, rows, self._width), "float32")
@@ -220,21 +196,39 @@ class Vision:
         return buffer
 
 
-_Run = tuple[str, Medium, np.ndarray, Mapping[str, np.ndarray]]
+@dataclass(frozen=True, eq=False)
+class _TowerRun:
+    """Tiles that go through a tower at one go."""
+
+    kind: str
+    medium: Medium
+    """One of those that they are of."""
+    pixels: np.ndarray
+    inputs: Mapping[str, np.ndarray]
+    count: int
+    """Tokens of a tile that stay."""
 
 
-def _runs(media: Sequence[Medium]) -> Iterator[_Run]:
+def _runs(media: Sequence[Medium], tile_counts: Sequence[int]) -> Iterator[_TowerRun]:
     """What goes through a tower at one go: all neighbouring tiles of one shape, or, where the
     patches of an image have inputs of their own, tile by tile."""
-    for (kind, _, alone), group in groupby(
-        enumerate(media), lambda item: (item[1].kind, item[1].pixels.shape[1:], _alone(*item))
+    for (kind, _, alone, count), group in groupby(
+        zip(range(len(media)), media, tile_counts, strict=True), _together
     ):
-        same = [medium for _, medium in group]
+        same = [medium for _, medium, _ in group]
         if alone is None or not same[0].inputs:
-            yield kind, same[0], np.concatenate([medium.pixels for medium in same]), {}
+            pixels = np.concatenate([medium.pixels for medium in same])
+            yield _TowerRun(kind, same[0], pixels, {}, count)
             continue
         for tile in range(len(same[0].pixels)):
-            yield kind, same[0], same[0].pixels[tile : tile + 1], same[0].inputs
+            pixels = same[0].pixels[tile : tile + 1]
+            yield _TowerRun(kind, same[0], pixels, same[0].inputs, count)
+
+
+def _together(item: tuple[int, Medium, int]) -> tuple[str, tuple[int, ...], int | None, int]:
+    """Neighbours of which this is the same go through the tower together."""
+    number, medium, count = item
+    return medium.kind, medium.pixels.shape[1:], _alone(number, medium), count
 
 
 def _alone(number: int, medium: Medium) -> int | None:

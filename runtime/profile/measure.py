@@ -9,9 +9,10 @@ from time import sleep
 
 import numpy as np
 
-from ..chat.chat import Chat, Settings
+from ..chat.chat import Chat
 from ..chat.pipeline import Pipeline
 from ..chat.result import Result
+from ..chat.settings import Settings
 from ..model.marks import Marks, Span
 from .memory import device_bytes, peak_host_bytes
 from .workload import WHOLE, Point, Workload
@@ -31,7 +32,7 @@ def silent(step: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class TimedRequest:
     """One request that was timed. Phases lie end to end."""
 
     spans: tuple[Span, ...]
@@ -89,7 +90,7 @@ class Series:
 
     point: Point
     facts: Facts
-    requests: list[Request] = field(default_factory=list)
+    requests: list[TimedRequest] = field(default_factory=list)
 
     def values(self) -> dict[str, np.ndarray]:
         """Metrics and phases, one value for each round."""
@@ -117,7 +118,7 @@ class Measurement:
         device = pipeline.engine.device()
         self._clock = None if device is None else device.clock()
 
-    def ask(self, point: Point) -> tuple[Request, Result, Chat]:
+    def ask(self, point: Point) -> tuple[TimedRequest, Result, Chat]:
         """One request, from the images to the last token; the conversation holds its KV cache."""
         workload, images = self.workload, point.has_images
         settings = Settings(
@@ -132,10 +133,11 @@ class Measurement:
         prompt = workload.prompt if images else workload.text_only_prompt
         shown = list(workload.images) if images else None
         marks = Marks(self._clock)
-        result = chat.stream(prompt, shown, settings, mark=marks).finish()
+        request = chat.request(shown, prompt, settings=settings, mark=marks)
+        result = chat.run(request, marks).finish()
         device = marks.device_spans()
         return (
-            Request(
+            TimedRequest(
                 spans=tuple(marks.spans()), device_spans=None if device is None else tuple(device)
             ),
             result,
@@ -154,12 +156,12 @@ class Measurement:
             del chat
         return {point.label: series[point.label] for point in self.workload.points}
 
-    def round(self, number: int) -> dict[str, Request]:
+    def round(self, number: int) -> dict[str, TimedRequest]:
         """Every point once; who begins changes from round to round, and so does the direction."""
         points = self.workload.points
         first = number % len(points)
         turns = (*points[first:], *points[:first])[:: 1 if number % 2 else -1]
-        found: dict[str, Request] = {}
+        found: dict[str, TimedRequest] = {}
         for point in turns:
             gc.collect()
             sleep(REST_S)

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import AverageOutOfReach, OptionInvalid
 from ..bundle.keep import Keep, Keeps, keep_ratio, parse_keep, parse_keeps, show_keeps
 from ..bundle.plan import Plan
-from ..chat.media import VIDEO, kinds_of, preprocess, read_media
+from ..chat.media import prepare, read_media
 from ..model.loaded import LoadedBundle
 
 WHOLE = "1.0"
@@ -140,15 +140,13 @@ def make_workload(
     chosen = points(bundle.manifest.plan, keeps, averages)
     shown = tuple(images) or (Path(bundle.file(golden.image)),)
     read = read_media(list(shown), bundle.manifest.preprocessing, loaded.max_pixels)
-    kinds = kinds_of(read)
     question = golden.prompt if prompt is None else prompt
     bare = question.replace(layout.image_token, "")
     if layout.video is not None:
         bare = bare.replace(layout.video.token, "")
     if prompt_tokens is not None:
-        media = preprocess(read, bundle.manifest.preprocessing)
-        frames = [len(m.pixels) for kind, m in zip(kinds, media, strict=True) if kind == VIDEO]
-        question = _of_length(loaded, prompt_tokens, kinds, frames)
+        media = prepare(read, bundle.manifest.preprocessing, layout)
+        question = _of_length(loaded, prompt_tokens, media.kinds, media.frames)
         bare = _of_length(loaded, prompt_tokens, (), ())
     return Workload(
         points=chosen,

@@ -12,7 +12,6 @@ from ..bundle.bundle import Bundle
 from ..bundle.contract import CHECK, language_graph
 from ..bundle.keep import Keep, show_keeps
 from ..bundle.manifest import Deviation, GoldenCase
-from ..bundle.plan import Extent
 from ..bundle.prompt import PromptLayout
 from ..chat.guide import read_prompt
 from ..chat.media import placed
@@ -20,10 +19,10 @@ from ..chat.pipeline import Pipeline
 from ..engines.base import Engine
 from ..files.tensorfile import TensorFile
 from ..media.images import DEFAULT_MAX_PIXELS, load_image
-from ..model.decoder import Prefilled
-from ..model.layout import Prompt
+from ..model.decoder import PrefillOutput
+from ..model.model_input import ModelInput, model_input
 from ..model.splice import splice
-from ..model.vision import extent_of
+from ..model.token_placement import SplicedPrompt
 from ..preprocessing import Medium, Preprocessor
 from .checked_layers import CheckedLayers
 
@@ -95,7 +94,7 @@ def stand_in_scores(tokens: int) -> np.ndarray:
     return scores
 
 
-class _Says(Protocol):
+class _InputRecord(Protocol):
     """The part of a manifest that says how to read a sample."""
 
     @property
@@ -105,14 +104,14 @@ class _Says(Protocol):
     def prompt(self) -> PromptLayout: ...
 
 
-def golden_media(says: _Says, image: Image.Image, frames: int) -> list[Medium]:
+def golden_media(record: _InputRecord, image: Image.Image, frames: int) -> list[Medium]:
     """The golden image, or a video of it: as it is and mirrored in turn; one for each
     placeholder."""
     if not frames:
-        return [says.preprocessing(image)]
+        return [record.preprocessing(image)]
     mirrored = ImageOps.mirror(image)
-    video = says.preprocessing.video([(image, mirrored)[n % 2] for n in range(frames)], 1.0)
-    return placed([video], says.prompt)
+    video = record.preprocessing.video([(image, mirrored)[n % 2] for n in range(frames)], 1.0)
+    return placed([video], record.prompt)
 
 
 def golden_turn(layout: PromptLayout, question: str, frames: int) -> str:
@@ -131,8 +130,8 @@ class _Replay:
         self.tolerance = tolerance
         self.expected = TensorFile(pipeline.bundle.file(self.golden.tensors))
         self.deviations: list[Deviation] = []
-        self.media: list[Medium]
-        self.extent: Extent
+        self.inputs: ModelInput
+        """Of the case that is being replayed."""
 
     def run(self) -> list[Deviation]:
         image = load_image(self.pipeline.bundle.file(self.golden.image))
@@ -142,46 +141,46 @@ class _Replay:
     def _cases(self, image: Image.Image) -> None:
         for number, case in enumerate(self.golden.cases):
             self._read(image, case)
-            if self._fits(case):
+            if self._fits():
                 self._vision(number, case)
                 self._language(number, case)
 
     def _read(self, image: Image.Image, case: GoldenCase) -> None:
-        """Preprocess what a case asks about."""
-        media = golden_media(self.pipeline.bundle.manifest, image, case.frames)
-        self.media = self.pipeline.vision.ready(media, case.keep)
-        self.extent = extent_of(self.media)
+        """Preprocess what a case asks about, and resolve its keeps."""
+        manifest = self.pipeline.bundle.manifest
+        layout, plan = manifest.prompt, manifest.plan
+        media = golden_media(manifest, image, case.frames)
+        tokens = self.pipeline.text.encode(golden_turn(layout, self.golden.prompt, case.frames))
+        keeps = plan.keeps(case.keep)
+        self.inputs = model_input(plan, tokens, layout.placeholders, media, keeps)
 
-    def _fits(self, case: GoldenCase) -> bool:
+    def _fits(self) -> bool:
         """Whether built engines take the case: they may have been built for smaller keeps."""
         try:
-            counts = self.pipeline.bundle.manifest.plan.counts(case.keep, self.extent)
-            self.pipeline.check_request(counts, self.extent)
+            self.pipeline.check_request(self.inputs.counts, self.inputs.extent)
         except BeyondLimits:
             return False
         return True
 
     def _vision(self, number: int, case: GoldenCase) -> None:
-        pipeline, looks = self.pipeline, self.pipeline.vision.graph_name(self.media[0])
+        pipeline, inputs = self.pipeline, self.inputs
+        graph = pipeline.vision.graph_name(inputs.media[0])
         placeholders = pipeline.bundle.manifest.prompt.placeholders
-        prompt = [token for token in self._prompt(case) if token not in placeholders]
-        seen = pipeline.vision(self.media, case.keep, pipeline.embed(np.array(prompt)))
+        prompt = [token for token in inputs.tokens if token not in placeholders]
+        embedded = pipeline.embed(np.array(prompt))
+        output = pipeline.vision(inputs.media, inputs.tile_counts, embedded)
         kept = np.asarray(self.expected.tensor(f"{number}.kept"))
-        if seen.scores is not None:
+        if output.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
-            self._compare(looks, case, "scores", scores, np.stack(seen.scores))
-            if not np.array_equal(kept, np.stack(seen.kept)):
-                for of_tile, want, got in zip(scores, kept, seen.kept, strict=True):
+            self._compare(graph, case, "scores", scores, np.stack(output.scores))
+            if not np.array_equal(kept, np.stack(output.kept)):
+                for of_tile, want, got in zip(scores, kept, output.kept, strict=True):
                     patches = [x[x >= 0] for x in (want, got)]
-                    self._accept_ties(looks, case, of_tile, *patches)
+                    self._accept_ties(graph, case, of_tile, *patches)
                 return
         embeds = self.expected.tensor(f"{number}.image_embeds")
-        got = np.concatenate([part.read() for part in seen.embeds])
-        self._compare(looks, case, "image_embeds", embeds, got)
-
-    def _prompt(self, case: GoldenCase) -> list[int]:
-        layout = self.pipeline.bundle.manifest.prompt
-        return self.pipeline.text.encode(golden_turn(layout, self.golden.prompt, case.frames))
+        got = np.concatenate([part.read() for part in output.embeds])
+        self._compare(graph, case, "image_embeds", embeds, got)
 
     def _language(self, number: int, case: GoldenCase) -> None:
         pipeline = self.pipeline
@@ -194,20 +193,20 @@ class _Replay:
         scores = None
         if plan.vision_drop is not None:
             scores = tuple(np.asarray(self.expected.tensor(f"{number}.scores")))
-        seen = pipeline.vision.seen(self.media, [images], kept, scores)
-        tokens = self._prompt(case)
-        prompt = splice(decoder, tokens, placeholders, seen.rows, seen.arranged())
-        cache = decoder.cache(prompt.layout.tokens + len(case.tokens))
+        inputs = self.inputs
+        output = pipeline.vision.output(inputs.media, [images], kept, scores)
+        prompt = splice(decoder, inputs.tokens, placeholders, output.rows, output.arranged())
+        cache = decoder.cache(prompt.placement.tokens + len(case.tokens))
         expected = np.asarray(self.expected.tensor(f"{number}.logits"))
         known = all(0 <= token < decoder.language.vocab for token in case.tokens)
         if not known or len(case.tokens) != len(expected):
             raise ManifestInvalid(f"golden.cases[{number}]", "its tokens do not fit its tensors")
-        given = {"guide": [stand_in_scores(size) for size in self.extent.sizes]}
+        ranking = {"guide": [stand_in_scores(size) for size in inputs.extent.sizes]}
         if scores is not None:
-            given["vision"] = seen.given()
-        counts = plan.counts(case.keep, self.extent, len(prompt.layout.image_rows))
+            ranking["vision"] = output.image_scores()
+        counts = inputs.counts_after_vision(len(prompt.placement.image_rows))
         counts = plan.in_decoder(counts)[: len(decoder.plan.decoder_drops)]
-        read = decoder.prefill(prompt, cache, counts, given)
+        read = decoder.prefill(prompt, cache, counts, ranking)
         if not self._drops(number, case, read):
             return
         self._guiding(number, case, prompt)
@@ -219,17 +218,17 @@ class _Replay:
             self._same_choice(self.last, case, step, expected[step], logits, token)
             logits = loop.step(token)
 
-    def _guiding(self, number: int, case: GoldenCase, prompt: Prompt) -> None:
+    def _guiding(self, number: int, case: GoldenCase, prompt: SplicedPrompt) -> None:
         """Compare the attention that a guide reports."""
         guide, decoder = self.pipeline.decoder.plan.guide, self.pipeline.decoder
         if guide is None:
             return
-        cache = decoder.cache(prompt.layout.tokens).stages[0]
+        cache = decoder.cache(prompt.placement.tokens).stages[0]
         _, received = read_prompt(decoder, prompt, cache, guide.include_last_visual_row)
         expected = np.asarray(self.expected.tensor(f"{number}.received"))
         self._compare(language_graph(0), case, "received", expected, received)
 
-    def _drops(self, number: int, case: GoldenCase, read: Prefilled) -> bool:
+    def _drops(self, number: int, case: GoldenCase, read: PrefillOutput) -> bool:
         """Compare every drop; False where ties fell otherwise, so that what follows may differ."""
         for at, dropped in enumerate(read.drops):
             if dropped.scores is None:
@@ -239,11 +238,11 @@ class _Replay:
             graph = f"drop.{at + 1}"
             self._compare(graph, case, "scores", scores, dropped.scores)
             want = np.asarray(self.expected.tensor(f"{name}.left"))
-            got = dropped.left.entries
+            got = dropped.after.entries
             if np.array_equal(want, got):
                 continue
-            arrived, flat = dropped.arrived.entries, scores.ravel()
-            places = [np.flatnonzero(np.isin(arrived, x[x >= 0])) for x in (want, got)]
+            before, flat = dropped.before.entries, scores.ravel()
+            places = [np.flatnonzero(np.isin(before, x[x >= 0])) for x in (want, got)]
             self._accept_ties(graph, case, flat, *places)
             return False
         return True
@@ -317,7 +316,7 @@ class _ReplayLayers(_Replay):
             next(graphs)
             for number, case in enumerate(self.golden.cases):
                 self._read(image, case)
-                if self._fits(case):
+                if self._fits():
                     compare_graph(number, case)
 
 

@@ -67,7 +67,7 @@ def test_two_turns_answer_as_on_the_processor(
     for engine in ("cpu", on_host):
         for target in TARGETS:
             chat = vtp.load(bundle, engine, target=target).chat()
-            first = chat.ask("what is it?", [scene, scene], max_new_tokens=6)
+            first = chat.ask([scene, scene], "what is it?", max_new_tokens=6)
             answers.add((first.tokens, chat.ask("and now?", max_new_tokens=6).tokens))
     assert len(answers) == 1
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import vtp
 from vtp.errors import KeepCountMismatch, KeepGrows
-from vtp.runtime.chat.chat import Chat, Settings
+from vtp.runtime.chat.chat import Chat
 
 from .staged_oracle import Keep, Oracle, OracleAnswer, OracleDrop, Rows
 
@@ -213,8 +213,9 @@ class Bench:
         """The bundle's answer."""
         scores = {"guide": guidance(len(pictures))} if self.case.method == "sgl" else None
         chat = Chat(self.pipelines[target], None)
-        settings = Settings(keep=tuple(keeps), **GREEDY)
-        return chat.stream(question, list(pictures), settings, scores).finish()
+        settings = vtp.Settings(keep=tuple(keeps), **GREEDY)
+        request = chat.request(list(pictures), question, settings=settings, scores=scores)
+        return chat.run(request).finish()
 
 
 @pytest.fixture(scope="module")
@@ -299,9 +300,9 @@ def test_a_second_turn_reads_the_pruned_first_from_the_cache(
     before, now = pictures_of(1, seed=31), pictures_of(images, seed=32)
     for target in TARGETS:
         chat = subject.pipelines[target].chat(capacity=500)
-        first = chat.ask(QUESTION, before, keep=keeps, max_new_tokens=6, temperature=0.0)
+        first = chat.ask(before, QUESTION, keep=keeps, max_new_tokens=6, temperature=0.0)
         assert first.finished == "length"
-        second = chat.ask(AGAIN, now or None, keep=keeps, **GREEDY)
+        second = chat.ask(now or None, AGAIN, keep=keeps, **GREEDY)
 
         turns = [
             {"role": "user", "content": [{"type": "image"}, _text(QUESTION)]},

@@ -22,7 +22,7 @@ import vtp
 from vtp.errors import ContextTooLong, GuideMismatch, GuideMissing, SamplingInvalid
 from vtp.export import ExportOptions, export_model
 from vtp.export.targets import TARGETS
-from vtp.runtime.chat.chat import Chat, Settings
+from vtp.runtime.chat.chat import Chat
 from vtp.runtime.files.tensorfile import TensorFile
 from vtp.runtime.media.images import load_image
 from vtp.runtime.model.loaded import LoadedBundle
@@ -168,13 +168,9 @@ def test_the_large_model_drops_by_the_guides_scores(
     best = sorted(sorted(range(len(scores)), key=lambda j: (-scores[j], j))[: len(scores) // 10])
     expected = [[j - TOKENS * image for j in best if j // TOKENS == image] for image in (0, 1)]
     assert [kept.tolist() for kept in result.stages[1].kept] == expected
-    alone = Chat(pipe, None).stream(
-        QUESTION,
-        pictures,
-        Settings(keep=0.1, max_new_tokens=STEPS),
-        scores={"guide": scores.reshape(2, -1)},
-    )
-    assert result.tokens == alone.finish().tokens
+    chat, scores = Chat(pipe, None), {"guide": scores.reshape(2, -1)}
+    alone = chat.request(pictures, QUESTION, scores=scores, keep=0.1, max_new_tokens=STEPS)
+    assert result.tokens == chat.run(alone).finish().tokens
 
 
 def test_a_sure_guide_answers_alone(bundles: dict[str, Path]) -> None:
@@ -195,8 +191,8 @@ def test_a_sure_guide_answers_alone(bundles: dict[str, Path]) -> None:
 def test_a_guide_sees_one_turn_of_a_conversation(bundles: dict[str, Path]) -> None:
     pipe = vtp.load(bundles["large"], guide=bundles["guide"])
     chat = pipe.chat(capacity=400)
-    first = chat.ask(QUESTION, picture(80), max_new_tokens=4)
-    second = chat.ask(QUESTION, picture(81), max_new_tokens=4)
+    first = chat.ask(picture(80), QUESTION, max_new_tokens=4)
+    second = chat.ask(picture(81), QUESTION, max_new_tokens=4)
     alone = pipe.generate(picture(81), QUESTION, max_new_tokens=4)
     assert first.guide is not None
     assert second.guide is not None
@@ -220,7 +216,7 @@ def test_more_than_the_guide_can_read(bundles: dict[str, Path]) -> None:
     images = [load_image(picture(n), max_pixels=10**6) for n in range(4)]
     assert pipe.guide is not None
     with pytest.raises(ContextTooLong, match="the guide's context holds 512"):
-        pipe.guide.look(QUESTION, images, 4, False)
+        pipe.guide.request(QUESTION, images, 4)
 
 
 def test_without_a_guide_nothing_runs(bundles: dict[str, Path]) -> None:
@@ -271,11 +267,12 @@ def test_a_guide_with_another_tokenizer(
 
 
 def test_the_images_are_read_once_for_both(bundles: dict[str, Path]) -> None:
-    """What `look` takes is what `load_image` gives."""
+    """What the guide takes is what `load_image` gives."""
     pipe = vtp.load(bundles["large"], guide=bundles["guide"])
     assert isinstance(pipe, LoadedBundle)
     assert pipe.guide is not None
-    guidance = pipe.guide.look(QUESTION, [load_image(picture(5), max_pixels=10**6)], 4, False)
+    images = [load_image(picture(5), max_pixels=10**6)]
+    guidance = pipe.guide.rank(pipe.guide.request(QUESTION, images, 4))
     assert guidance.consistency is None
     assert len(guidance.tokens) <= 4
 

@@ -315,8 +315,8 @@ def test_a_penalty_of_the_model_holds_for_greedy_answers_and_all_turns(
     assert list(plain.tokens) != library.answer([image], QUESTION, STEPS)
     # In the second turn the whole conversation counts.
     chat = pipeline.chat()
-    first = chat.ask(QUESTION, image, **settings)
-    second = chat.ask("and here?", image, **settings)
+    first = chat.ask(image, QUESTION, **settings)
+    second = chat.ask(image, "and here?", **settings)
     ids = [*library.prompt(QUESTION, 1), *first.tokens]
     joined = "</s>" if first.finished == "length" else ""
     ids += library.tokenizer(

@@ -172,7 +172,7 @@ def test_a_second_turn_reads_the_first_from_the_cache(
 ) -> None:
     reference = HuggingFace(llava("grouped-query"))
     chat = vtp.load(exported("grouped-query")).chat(capacity=200)
-    first = chat.ask(QUESTION, picture(4), keep=20, max_new_tokens=6)
+    first = chat.ask(picture(4), QUESTION, keep=20, max_new_tokens=6)
     second = chat.ask("what number is shown?", max_new_tokens=STEPS)
 
     # The whole conversation as one prompt: turn 1 as rendered, its answer's tokens, turn 2.

@@ -5,9 +5,12 @@ The stand-in computes with ONNX Runtime; on a device see ``make gpu-check``.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +89,7 @@ def test_turns_answer_as_on_the_processor(
     answers = []
     for engine in ("cpu", "tensorrt"):
         chat = vtp.load(bundle, engine).chat(capacity=400)
-        first = chat.ask("what is it?", [scene, scene], max_new_tokens=6)
+        first = chat.ask([scene, scene], "what is it?", max_new_tokens=6)
         answers.append((first.tokens, chat.ask("and now?", max_new_tokens=6).tokens))
     assert answers[0] == answers[1]
 
@@ -181,3 +184,58 @@ def test_a_file_that_is_no_engine_is_told(exported: Callable[..., Path], tmp_pat
     opened.rewrite(replace(opened.manifest, variants=(replace(variant, engines=tuple(broken)),)))
     with pytest.raises(EngineUnavailable, match="magicTag does not match"):
         vtp.load(bundle, "tensorrt")
+
+
+def test_threads_that_share_contexts_take_turns(
+    exported: Callable[..., Path], tmp_path: Path, scene: Path
+) -> None:
+    """An execution context holds one set of addresses, and the stream is one: for all bundles."""
+    bundle = built(exported("grouped-query", "fastv"), tmp_path / "built", "onnx")
+    with vtp.load(bundle, "tensorrt") as first, vtp.load(bundle, "tensorrt") as second:
+        asked = [(first, "what is it?"), (first, "how many?"), (second, "describe the picture.")]
+        options: dict[str, Any] = {"ignore_eos": True, "max_new_tokens": 24}
+        right = [pipe.generate(scene, question, **options).tokens for pipe, question in asked]
+
+        def ask(number: int) -> Any:
+            pipe, question = asked[number]
+            return [pipe.generate(scene, question, **options).tokens for _ in range(3)]
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(len(asked)) as pool:
+                found = list(pool.map(ask, range(len(asked))))
+        finally:
+            sys.setswitchinterval(before)
+    assert found == [[tokens] * 3 for tokens in right]
+
+
+def test_streams_interleave_over_one_context(
+    exported: Callable[..., Path], tmp_path: Path, scene: Path
+) -> None:
+    bundle = built(exported("grouped-query", "fastv"), tmp_path / "built", "onnx")
+    options: dict[str, Any] = {"ignore_eos": True, "max_new_tokens": 12}
+    with vtp.load(bundle, "tensorrt") as pipeline:
+        questions = ("what is it?", "how many?")
+        right = [pipeline.generate(scene, question, **options).tokens for question in questions]
+        answers = [pipeline.stream(scene, question, **options) for question in questions]
+        for _ in zip(*answers, strict=False):
+            pass
+        assert [answer.finish().tokens for answer in answers] == right
+
+
+def test_closing_gives_device_memory_back(
+    exported: Callable[..., Path], tmp_path: Path, scene: Path, library: stand_in.RecordedMemory
+) -> None:
+    bundle = built(exported("grouped-query", "fastv"), tmp_path / "built", "onnx")
+    pipeline = vtp.load(bundle, "tensorrt")
+    chat = pipeline.chat()
+    answer = chat.stream(scene, "what is it?", ignore_eos=True, max_new_tokens=9)
+    next(answer)
+    gc.collect()
+    held = library.memory_used()
+    pipeline.close()
+    gc.collect()
+    # What is left is the scratch memory that all bundles of a process share.
+    assert library.memory_used() < held / 2
+    assert answer.result.tokens

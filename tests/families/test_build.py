@@ -11,9 +11,9 @@ import pytest
 
 from vtp.errors import BeyondLimits, OptionInvalid
 from vtp.runtime.bundle.bundle import Bundle
-from vtp.runtime.engines.capacity import Asked, capacities, check_request, make_limits, ranges
+from vtp.runtime.engines.capacity import BuildSizes, capacities, check_request, make_limits, ranges
 from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
-from vtp.runtime.model.vision import extent_of
+from vtp.runtime.model.model_input import extent_of
 
 from .conftest import picture
 
@@ -54,7 +54,7 @@ def test_a_build_takes_every_image_and_video_that_it_was_asked_for(
     plan, preprocessing = manifest.plan, manifest.preprocessing
     for images in (1, 2):
         for most in (1.0, 0.5):
-            limits = make_limits(manifest, Asked(images=images, keep=most))
+            limits = make_limits(manifest, BuildSizes(images=images, keep=most))
             media = [[preprocessing(picture(*size), of=images)] * images for size in SIZES]
             if limits.frames:
                 media.append([preprocessing.video([picture(30, 30)] * limits.frames)])
@@ -77,11 +77,11 @@ def test_a_build_takes_every_image_and_video_that_it_was_asked_for(
 def test_frames_beyond_what_was_asked_for(bundle_of: Callable[..., Path]) -> None:
     manifest = Bundle(bundle_of("video_llava")).manifest
     plan, preprocessing = manifest.plan, manifest.preprocessing
-    limits = make_limits(manifest, Asked(frames=2))
+    limits = make_limits(manifest, BuildSizes(frames=2))
     assert (limits.frames, limits.tiles) == (2, 2)
     extent = extent_of([preprocessing.video([picture(30, 30)] * 3)])
     with pytest.raises(BeyondLimits, match=r"frames .* 3, but the limit is 2; .*--max-frames N"):
         check_request(plan, limits, plan.counts(0.1, extent), extent, "vtp build DIR")
     next_ = Bundle(bundle_of("llava_next")).manifest
     with pytest.raises(OptionInvalid, match="does not support videos"):
-        make_limits(next_, Asked(frames=2))
+        make_limits(next_, BuildSizes(frames=2))

@@ -135,7 +135,7 @@ def test_hub_layout_reads_an_answer_again_where_the_template_asks_for_it(
     turns: list[dict[str, Any]] = [said("user", QUESTION, images=1)]
     for target in ("ort", "onnx"):
         chat = vtp.load(bundle, target=target).chat()
-        asked = chat.ask(QUESTION, first, keep=1.0, max_new_tokens=STEPS)
+        asked = chat.ask(first, QUESTION, keep=1.0, max_new_tokens=STEPS)
         assert list(asked.tokens) == answer(library, [first])
         history = [*turns]
         for question in ("and the blue square?", "what else?"):
@@ -146,11 +146,12 @@ def test_hub_layout_reads_an_answer_again_where_the_template_asks_for_it(
     if method is not None:
         # Where tokens were dropped, a turn read again leaves the caches as one read at once.
         chat = vtp.load(bundle, target="ort").chat()
-        chat.ask(QUESTION, first, keep=0.5, max_new_tokens=STEPS)
-        before = [stage.length for stage in chat._cache.stages]
+        chat.ask(first, QUESTION, keep=0.5, max_new_tokens=STEPS)
+        before = [stage.length for stage in chat._conversation.cache.stages]
         chat.ask("what else?", keep=0.5, max_new_tokens=1)
         grown = [
-            stage.length - length for stage, length in zip(chat._cache.stages, before, strict=True)
+            stage.length - length
+            for stage, length in zip(chat._conversation.cache.stages, before, strict=True)
         ]
         assert before[0] > before[1]
         assert grown[0] == grown[1]

@@ -91,9 +91,9 @@ def test_a_second_turn_counts_on_behind_the_images(loaded: Loaded) -> None:
     expected = library.continued([*opening, *answered, *second], pictures, STEPS)
     for pipeline in loaded.pipelines.values():
         chat = pipeline.chat()
-        asked = chat.ask(QUESTION, pictures[0], keep=1.0, max_new_tokens=STEPS)
+        asked = chat.ask(pictures[0], QUESTION, keep=1.0, max_new_tokens=STEPS)
         assert list(asked.tokens) == first
-        asked = chat.ask("and here?", pictures[1], keep=1.0, max_new_tokens=STEPS)
+        asked = chat.ask(pictures[1], "and here?", keep=1.0, max_new_tokens=STEPS)
         assert list(asked.tokens) == expected
 
 

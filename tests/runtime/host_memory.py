@@ -32,6 +32,9 @@ class HostMemory:
     def free(self, address: int, nbytes: int) -> None:
         del self.blocks[address]
 
+    def give_back(self) -> None:
+        pass
+
     def to_device(self, address: int, array: np.ndarray) -> None:
         self._inside(address, array.nbytes)
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
@@ -74,7 +77,7 @@ class HostMemory:
         event.clear()
 
     def _inside(self, address: int, nbytes: int) -> None:
-        for start, block in self.blocks.items():
+        for start, block in list(self.blocks.items()):
             if start <= address and address + nbytes <= start + max(block.nbytes, 1):
                 return
         raise AssertionError(f"{nbytes} bytes at {address:#x} lie in no block")

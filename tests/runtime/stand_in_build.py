@@ -14,7 +14,7 @@ import pytest
 from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.bundle.manifest import Manifest
 from vtp.runtime.bundle.variants import EngineRecord, LimitsRecord, VariantRecord
-from vtp.runtime.engines.capacity import Asked, make_limits, ranges
+from vtp.runtime.engines.capacity import BuildSizes, make_limits, ranges
 from vtp.runtime.engines.tensorrt import engine as adapter
 from vtp.runtime.engines.tensorrt.flavours import FLAVOURS, machine
 
@@ -62,7 +62,9 @@ def add_variant(
     """Add a variant whose engines are read by the stand-in."""
     opened = Bundle(bundle)
     manifest = opened.manifest
-    limits = make_limits(manifest, Asked(tokens=tokens, images=2 if keep is None else 1, keep=keep))
+    limits = make_limits(
+        manifest, BuildSizes(tokens=tokens, images=2 if keep is None else 1, keep=keep)
+    )
     (bundle / "engines" / name).mkdir(parents=True)
     engines = []
     for graph in (g for g in manifest.graphs if g.target == target):

@@ -25,7 +25,7 @@ from vtp.runtime.bundle.manifest import (
     Manifest,
     ModelRecord,
 )
-from vtp.runtime.bundle.plan import Drop, Guide, MethodRecord, Plan
+from vtp.runtime.bundle.plan import Drop, GuideRecord, MethodRecord, Plan
 from vtp.runtime.bundle.prompt import PromptLayout
 from vtp.runtime.preprocessing.fixed import ImagePreprocessor
 
@@ -55,7 +55,9 @@ def plans(draw: st.DrawFn) -> Plan:
         )
         for n, layer in enumerate(layers)
     )
-    guide = st.none() if any(layers) else st.none() | st.just(Guide(include_last_visual_row=True))
+    guide = (
+        st.none() if any(layers) else st.none() | st.just(GuideRecord(include_last_visual_row=True))
+    )
     parameters = st.dictionaries(names, st.integers() | names, max_size=2)
     return Plan(
         methods=draw(tuples(st.builds(MethodRecord, name=names, parameters=parameters))),

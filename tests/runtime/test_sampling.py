@@ -177,7 +177,7 @@ def test_probabilities_are_those_of_transformers(settings: dict[str, float], see
             scores = kind(settings[name])(torch.tensor([seen]), scores)
     expected = torch.softmax(scores.double(), dim=-1)[0].numpy()
     sampler = Sampler(**settings)
-    sampler.see(seen)
+    sampler.penalize(seen)
     found = sampler.probabilities(logits)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
     assert ((found > 0) == (expected > 0)).all()
@@ -187,9 +187,9 @@ def test_a_penalty_changes_the_greedy_choice_too() -> None:
     logits = np.array([-1.0, 2.0, 1.9, -1.1], np.float32)
     greedy = Sampler(repetition_penalty=1.5)
     assert greedy(logits) == 1
-    greedy.see([1])
+    greedy.penalize([1])
     assert greedy(logits) == 2
-    greedy.see([2, 10**6])
+    greedy.penalize([2, 10**6])
     assert greedy(logits) == 1
     assert logits.tolist() == pytest.approx([-1.0, 2.0, 1.9, -1.1])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from ...bundle.bundle import Bundle
 from ...bundle.sources import GraphSource, Source
 from .. import cuda_memory
 from ..base import Buffer, Engine, Graph, Run
-from ..cuda_memory import Cuda, DeviceBuffer, shared_cuda
+from ..cuda_memory import DEVICE_LOCK, Cuda, DeviceBuffer, shared_cuda
 from ..device import Device
 
 _PROVIDER = "CUDAExecutionProvider"
@@ -133,6 +133,9 @@ class OnnxRuntimeCuda(Engine):
             f"onnxruntime {self._ort.__version__}, {memory.name} (compute capability "
             f"{memory.capability}), CUDA driver {memory.version()}"
         )
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return DEVICE_LOCK
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return DeviceBuffer(self._memory, shape, dtype)

@@ -9,6 +9,7 @@ import mmap
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from ...bundle.manifest import Manifest
 from ...bundle.sources import Source, VariantSource
 from .. import cuda_memory
 from ..base import Buffer, Engine, Graph, OperatorEvent, Run
-from ..cuda_memory import DeviceBuffer, shared_cuda
+from ..cuda_memory import DEVICE_LOCK, DeviceBuffer, shared_cuda
 from ..device import Device
 from .fit import Here, misfit
 from .flavours import FLAVOURS, machine
@@ -112,6 +113,7 @@ class _BoundRun(Run):
         self._profile = graph.profile_for({name: b.shape for name, b in inputs.items()})
         self._calls = 0
         self._replayed: Any = None
+        self._scratch: DeviceBuffer | None = None
         self._read_by_host: list[np.ndarray] = []
 
     def __call__(self) -> None:
@@ -144,6 +146,8 @@ class _BoundRun(Run):
             captured = cuda.end_capture()
         if captured is not None:
             weakref.finalize(self, cuda.forget, captured)
+            # Its address is part of what was captured; the library may go on to a larger one.
+            self._scratch = self._graph.library.scratch
         if not done or captured is None:
             self._graph.replayable = False
             return None
@@ -335,6 +339,9 @@ class TensorRt(Engine):
             f"{self.name} {library.trt.__version__}, {cuda.name} (compute capability "
             f"{cuda.capability}), CUDA driver {cuda.version()}"
         )
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return DEVICE_LOCK
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return DeviceBuffer(self._library.cuda, shape, dtype)

@@ -29,7 +29,7 @@ from ...bundle.manifest import GraphRecord, Manifest
 from ...bundle.variants import EngineRecord, VariantRecord
 from ...files.strict import read, write
 from ...files.system_files import available_memory
-from ..capacity import Asked, Range, largest_candidates, largest_selection, make_limits, ranges
+from ..capacity import BuildSizes, Range, largest_candidates, largest_selection, make_limits, ranges
 from .flavours import FLAVOURS, machine, target_for, version_of, with_unversioned_name
 from .graphs import weight_bytes, write_for_tensorrt
 from .job import BuildJob, BuildReport, Shapes
@@ -127,7 +127,7 @@ class _Build:
         _check(options, self.flavour.builds_for_other_cards)
         self.limits = make_limits(
             manifest,
-            Asked(
+            BuildSizes(
                 tokens=options.max_tokens,
                 images=options.max_images,
                 frames=options.max_frames,

@@ -11,7 +11,7 @@ import pytest
 from vtp.runtime.bundle.plan import Drop, MethodRecord, Plan
 from vtp.runtime.model.marks import Span
 from vtp.runtime.profile.ceiling import fixed_phases, judge
-from vtp.runtime.profile.measure import Facts, Request, Series
+from vtp.runtime.profile.measure import Facts, Series, TimedRequest
 from vtp.runtime.profile.workload import TEXT_ONLY, Point
 
 BARE = {"read": 0.1, "prompt": 0.5, "splice": 0.4, "prefill.0": 3.0, "first token": 0.5}
@@ -41,12 +41,12 @@ def plan(*layers: int) -> Plan:
     )
 
 
-def request(phases: Mapping[str, float], decode: list[float]) -> Request:
+def request(phases: Mapping[str, float], decode: list[float]) -> TimedRequest:
     spans, at = [], 0.0
     for phase, ms in (*phases.items(), *(("decode", ms) for ms in decode), ("finish", 0.25)):
         spans.append(Span(phase, at, at + ms))
         at += ms
-    return Request(spans=tuple(spans), device_spans=None)
+    return TimedRequest(spans=tuple(spans), device_spans=None)
 
 
 def series(

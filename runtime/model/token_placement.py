@@ -10,7 +10,7 @@ from ..engines.base import Buffer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class TokenPlacement:
     """The sequence that a language stage reads in one prefill."""
 
     positions: np.ndarray
@@ -37,7 +37,7 @@ class Layout:
         return np.flatnonzero(is_text)
 
     @property
-    def rows_behind(self) -> np.ndarray:
+    def rows_after_images(self) -> np.ndarray:
         """Rows after the last image token."""
         return np.arange(self.image_rows[-1] + 1, self.tokens)
 
@@ -53,8 +53,8 @@ class Layout:
         """Numbers without gaps, ``(axes, tokens)``."""
         return np.tile(first + np.arange(tokens), (len(self.positions), 1))
 
-    def after(self, kept: np.ndarray, merged: int, renumber: int | None) -> Layout:
-        """The layout behind a drop.
+    def after_drop(self, kept: np.ndarray, merged: int, renumber: int | None) -> TokenPlacement:
+        """The placement behind a drop.
 
         Args:
             kept: ``(groups, keep)`` int64: which of each group's image tokens stay.
@@ -75,7 +75,7 @@ class Layout:
         else:
             positions = self.renumbered(renumber, len(source))
         lost = np.full(merged, -1)
-        return Layout(
+        return TokenPlacement(
             positions=positions,
             image_rows=new_rows,
             images=np.concatenate([self.images[chosen], lost]),
@@ -85,11 +85,11 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class SplicedPrompt:
     """A turn, ready to be read."""
 
     embeds: Buffer
     """``(1, tokens, width)``."""
-    layout: Layout
+    placement: TokenPlacement
     next_position: int
     """Number of the token after it."""
