@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from ...runtime.bundle.contract import LANGUAGE
 from ...runtime.bundle.keep import Keep
 from ...runtime.bundle.manifest import Deviation, Golden, GoldenCase, LanguageRecord
 from ...runtime.bundle.plan import Plan
@@ -141,4 +142,4 @@ def make_golden(
 
 def _rounding(want: np.ndarray, got: np.ndarray, keep: tuple[Keep, ...]) -> Deviation:
     """How far the first logits of a case moved when the weights were rounded."""
-    return compare("language", "pytorch", keep, "logits[0]", want[0], got[0])
+    return compare(LANGUAGE, "pytorch", keep, "logits[0]", want[0], got[0])

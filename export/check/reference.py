@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...errors import ParityFailed
+from ...runtime.bundle.contract import DROP, LANGUAGE, VISION
 from ...runtime.bundle.keep import Keep
 from ..families.base import Family
 from ..plan.sample import STEPS, Sample
@@ -127,8 +128,8 @@ def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:
         ParityFailed: the pieces do not add up to the model.
     """
     for graph, got, want in (
-        ("vision", staged.read, plain.read),
-        ("language", staged.logits, plain.logits),
+        (VISION, staged.read, plain.read),
+        (LANGUAGE, staged.logits, plain.logits),
     ):
         if got.shape != want.shape:
             measured = f"cut at the plan's places, PyTorch gives {got.shape}"
@@ -173,7 +174,7 @@ def golden_tensors(references: list[Reference]) -> Mapping[str, np.ndarray]:
         if case.received is not None:
             tensors[f"{number}.received"] = case.received
         for drop, (scores, left) in enumerate(case.drops):
-            tensors[f"{number}.drop.{drop}.left"] = left
+            tensors[f"{number}.{DROP}.{drop}.left"] = left
             if scores is not None:
-                tensors[f"{number}.drop.{drop}.scores"] = scores
+                tensors[f"{number}.{DROP}.{drop}.scores"] = scores
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}

@@ -31,6 +31,18 @@ class TensorSpec:
     """A text is a symbolic dimension."""
 
 
+def whole(shape: tuple[int | str, ...]) -> tuple[int, ...]:
+    """A shape all of whose dimensions are numbers.
+
+    Raises:
+        ValueError: one is not.
+    """
+    numbers = tuple(dim for dim in shape if isinstance(dim, int))
+    if len(numbers) < len(shape):
+        raise ValueError(f"{shape} has dimensions without a size")
+    return numbers
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A row of the table: an input or output that a graph of a kind may have."""
@@ -45,9 +57,16 @@ class Tensor:
     """Its dimensions where the target reads filled rows of the cache and gives out new ones; an
     empty tuple: it is not there then."""
 
-    def spec(self, sizes: Sizes, cache_type: str = FLOAT, layer: int | None = None) -> TensorSpec:
-        """The tensor of one model."""
-        dims = (sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in self.dims)
+    def spec(
+        self,
+        sizes: Sizes,
+        cache_type: str = FLOAT,
+        layer: int | None = None,
+        appended: bool = False,
+    ) -> TensorSpec:
+        """The tensor of one model; ``appended`` where rows are appended to the cache."""
+        named = self.appended if appended and self.appended else self.dims
+        dims = (sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in named)
         return TensorSpec(
             name=self.name if layer is None else self.name.format(layer=layer),
             dtype=cache_type if self.dtype == CACHE_TYPE else self.dtype,

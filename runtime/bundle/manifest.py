@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ...errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from ..files.strict import read, write
 from ..preprocessing import Preprocessor, read_preprocessor, write_preprocessor
-from .contract import TensorSpec
+from .contract import Sizes, TensorSpec
 from .plan import Plan
 from .prompt import PromptLayout
 from .variants import VariantRecord
@@ -123,6 +123,13 @@ class LanguageRecord:
     """Name in the weight file of the row ``(width,)`` that separates image tokens, if any."""
     weights: WeightsRecord | None = None
     """How the matrices are quantized; None: they are of ``dtype``, as everything else."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the names of dimensions in ``contract.KINDS`` stand for."""
+        names = ("width", "heads", "kv_heads", "head_dim", "vocab")
+        axes = self.position_axes if self.position_axes > 1 else None
+        return {**{name: getattr(self, name) for name in names}, "axes": axes}
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():

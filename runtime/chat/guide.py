@@ -16,6 +16,16 @@ import numpy as np
 
 from ...errors import ContextTooLong, GuideMismatch, GuideMissing
 from ..bundle.bundle import Bundle
+from ..bundle.contract import (
+    GUIDE_KIND,
+    IMAGE_COLUMNS,
+    INPUTS_EMBEDS,
+    LOGIT_ROWS,
+    LOGITS,
+    POSITION_IDS,
+    RECEIVED,
+    SCORE_ROWS,
+)
 from ..bundle.keep import keep_count
 from ..engines.base import Buffer
 from ..model.cache import CachedRun, StageCache
@@ -268,26 +278,25 @@ class _GuideRun:
         columns: np.ndarray,
         logit_rows: np.ndarray,
     ) -> None:
-        engine = decoder.engine
         # Where there is no image, one column stands in.
         self._columns = len(columns)
         columns = columns if len(columns) else np.zeros(1, dtype=np.int64)
         self._decoder = decoder
-        self._positions = engine.buffer(decoder.numbered(embeds.shape[1]), "int64")
-        self._logits = engine.buffer((len(logit_rows), decoder.language.vocab), "float32")
-        self._received = engine.buffer((len(columns),), "float32")
+        self._positions = decoder.buffer(GUIDE_KIND, POSITION_IDS, tokens=embeds.shape[1])
+        self._logits = decoder.buffer(GUIDE_KIND, LOGITS, answers=len(logit_rows))
+        self._received = decoder.buffer(GUIDE_KIND, RECEIVED, columns=len(columns))
         self._run = CachedRun(
             decoder.graphs[0],
             cache,
             embeds.shape[1],
             {
-                "inputs_embeds": embeds,
-                "position_ids": self._positions,
-                "score_rows": decoder.filled(score_rows),
-                "image_columns": decoder.filled(columns),
-                "logit_rows": decoder.filled(logit_rows),
+                INPUTS_EMBEDS: embeds,
+                POSITION_IDS: self._positions,
+                SCORE_ROWS: decoder.filled(score_rows),
+                IMAGE_COLUMNS: decoder.filled(columns),
+                LOGIT_ROWS: decoder.filled(logit_rows),
             },
-            {"logits": self._logits, "received": self._received},
+            {LOGITS: self._logits, RECEIVED: self._received},
         )
 
     def run(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

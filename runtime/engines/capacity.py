@@ -6,6 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import BeyondLimits, OptionInvalid
+from ..bundle.contract import (
+    DROP,
+    KEEP,
+    MERGED,
+    RATERS,
+    RECYCLED,
+    SHRINK,
+    VIDEO,
+    VISION,
+    kind_and_number,
+)
 from ..bundle.keep import Keeps
 from ..bundle.manifest import Manifest
 from ..bundle.plan import Drop, Extent, Plan
@@ -201,20 +212,20 @@ def ranges(
     least = min(plan.tokens, limits.image_tokens)
     typical_plan = plan.of_size(least)
     usual = typical_plan.counts(None, 1)
-    kind, _, number = graph.partition(".")
+    kind, number = kind_and_number(graph)
     tokens = (1, min(limits.tokens, least + _TYPICAL_TEXT), limits.tokens)
     text = (1, min(limits.tokens, _TYPICAL_TEXT), limits.tokens)
-    if kind in ("vision", "video"):
+    if kind in (VISION, VIDEO):
         count = _range(usual[0], limits.counts[0]) if plan.vision_drop else (1, 1, 1)
         of_image = _range(least, limits.image_tokens)
         tiles = _range(1, limits.tiles * limits.images)
-        return {"images": tiles, "tokens": of_image, "texts": text}, {"keep": count}
-    if kind == "shrink":
+        return {"images": tiles, "tokens": of_image, "texts": text}, {KEEP: count}
+    if kind == SHRINK:
         return {"images": _range(1, limits.tiles * limits.images), "rows": _range(least, rows)}, {}
-    if kind == "raters":
+    if kind == RATERS:
         return {"tokens": tokens, "image_tokens": _range(least, rows), "raters": text}, {}
-    if kind == "drop":
-        at = int(number) - 1
+    if kind == DROP:
+        at = number - 1
         typical = typical_plan.tokens_of_stages(usual, 1)[at]
         drop = plan.decoder_drops[at]
         share = limits.images if drop.budget == "all" else 1
@@ -232,12 +243,12 @@ def ranges(
             "past": of_drop,
         }
         return sizes, {
-            "keep": _range(plan.in_decoder(usual)[at], most),
-            "recycled": _range(typical, whole),
-            "merged": _range(typical, whole),
+            KEEP: _range(plan.in_decoder(usual)[at], most),
+            RECYCLED: _range(typical, whole),
+            MERGED: _range(typical, whole),
         }
-    capacity = rows_of[int(number)]
-    usual_tokens = typical_plan.tokens_of_stages(usual, 1)[int(number)] + _TYPICAL_TEXT
+    capacity = rows_of[number]
+    usual_tokens = typical_plan.tokens_of_stages(usual, 1)[number] + _TYPICAL_TEXT
     return {
         "batch": (1, 1, 1),
         # A decode profile of exactly one token makes TensorRT-RTX store the weights a second time.

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.contract import LANGUAGE_KIND, PARTS, WRITE_INDEX, past, present, whole
 from ..bundle.manifest import LanguageRecord
 from ..bundle.plan import Stage
 from ..engines.base import Buffer, Engine, Graph, Run
-
-WRITE_INDEX = "write_index"
-"""Input of a language graph that updates its cache in place: first free row."""
 
 
 class StageCache:
@@ -43,27 +41,28 @@ class StageCache:
         self.appended = appended
         self.length = 0
         """Tokens that it holds."""
-        heads, dim = language.kv_heads, language.head_dim
-        shape = (1, capacity, heads, dim) if appended else (1, heads, capacity, dim)
-        self._buffers: dict[str, Buffer] = {}
+        sizes = {**language.sizes, "batch": 1, "capacity": capacity, "past": capacity}
+        self._buffers: dict[tuple[int, str], Buffer] = {}
         for layer in range(stage.layers):
-            for kind in ("key", "value"):
-                buffer = engine.buffer(shape, language.dtype)
+            for part in PARTS:
+                row = LANGUAGE_KIND.tensor(past("{layer}", part))
+                tensor = row.spec(sizes, language.dtype, layer, appended)
+                buffer = engine.buffer(whole(tensor.shape), tensor.dtype)
                 # The standard operator reads unfilled rows before it masks them: no stray NaN.
                 buffer.write(np.zeros((), np.float32))
-                self._buffers[f"{layer}.{kind}"] = buffer
+                self._buffers[layer, part] = buffer
         self.nbytes = sum(b.dtype.itemsize * int(np.prod(b.shape)) for b in self._buffers.values())
-        self._last = f"{stage.layers - 1}.key"
+        self._last = stage.layers - 1
 
     @property
     def last_keys(self) -> Buffer:
         """Key cache of the stage's last layer, as graphs read it."""
-        return self.inputs()[f"past_key_values.{self._last}"]
+        return self.inputs()[past(self._last, PARTS[0])]
 
     def inputs(self) -> dict[str, Buffer]:
         """What a graph reads."""
         return {
-            f"past_key_values.{name}": buffer.rows(0, self.length) if self.appended else buffer
+            past(*name): buffer.rows(0, self.length) if self.appended else buffer
             for name, buffer in self._buffers.items()
         }
 
@@ -71,7 +70,7 @@ class StageCache:
         """What a graph writes for ``tokens`` more: where it updates, the same memory."""
         end = self.length + tokens
         return {
-            f"present.{name}": buffer.rows(self.length, end) if self.appended else buffer
+            present(*name): buffer.rows(self.length, end) if self.appended else buffer
             for name, buffer in self._buffers.items()
         }
 

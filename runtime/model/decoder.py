@@ -8,11 +8,41 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import BundleCorrupted, ContextTooLong
+from ..bundle.contract import (
+    BEFORE_STAGES,
+    DROP_KIND,
+    GIVEN_SCORES,
+    GUIDE_KIND,
+    HIDDEN_STATES,
+    HIDDEN_STATES_OUT,
+    IMAGE_COLUMNS,
+    IMAGE_ROWS,
+    INPUTS_EMBEDS,
+    KEEP,
+    KEPT,
+    KEY_CACHE,
+    LANGUAGE_KIND,
+    LOGIT_ROWS,
+    LOGITS,
+    MERGED,
+    POSITION_IDS,
+    RATER_ROWS,
+    RATER_WEIGHTS,
+    RECYCLED,
+    SCORE_ROWS,
+    SCORES,
+    TEXT_ROWS,
+    WRITE_INDEX,
+    GraphKind,
+    drop_graph,
+    language_graph,
+    whole,
+)
 from ..bundle.manifest import LanguageRecord
 from ..bundle.plan import Drop, Plan, recycled
 from ..engines.base import Buffer, Engine, Graph
 from ..files.tensorfile import float32_of
-from .cache import WRITE_INDEX, CachedRun, KVCache, StageCache
+from .cache import CachedRun, KVCache, StageCache
 from .marks import Mark, unmarked
 from .token_placement import SplicedPrompt, TokenPlacement
 
@@ -45,7 +75,7 @@ class Decoder:
         plan: stages, drops, positions.
         language: sizes.
         table: embedding table ``(vocab, width)``.
-        graphs: the graphs by name, loaded by ``engine``: ``language.N``, ``drop.N``, ``raters``.
+        graphs: the graphs of the language side by name, loaded by ``engine``.
         capacities: rows that each stage's cache has, where the graphs take no other number.
         separator: row ``(width,)`` between image tokens, of models that have one.
     """
@@ -65,10 +95,11 @@ class Decoder:
         self.language = language
         self._table = table
         self.stages = plan.stages
-        self.graphs = [graphs[f"language.{number}"] for number in range(len(self.stages))]
+        self.graphs = [graphs[language_graph(number)] for number in range(len(self.stages))]
         """The language graphs, in order."""
-        self._drops = [graphs[f"drop.{number}"] for number in range(1, len(self.stages))]
-        self._raters = graphs.get("raters")
+        self.kind = LANGUAGE_KIND if plan.guide is None else GUIDE_KIND
+        self._drops = [graphs[drop_graph(number)] for number in range(1, len(self.stages))]
+        self._before = {kind: graphs[kind.name] for kind in BEFORE_STAGES if kind.name in graphs}
         self._capacities = capacities
         self._separator = separator
 
@@ -138,9 +169,7 @@ class Decoder:
             mark: told of every graph that has run.
         """
         placement, hidden = prompt.placement, prompt.embeds
-        weights = self._rate(prompt) if self._raters is not None and counts else None
-        if weights is not None:
-            mark("raters")
+        computed = self._run_before(prompt, mark) if counts else {}
         dropped: list[DropOutput] = []
         outputs: dict[str, Buffer] = {}
         for number, stage in enumerate(cache.stages):
@@ -148,38 +177,55 @@ class Decoder:
                 drop = self.plan.decoder_drops[number - 1]
                 count = len(placement.image_rows) if counts is None else counts[number - 1]
                 before = cache.stages[number - 1]
-                reads = _ScoreInputs(outputs, before, placement, scores or {}, weights)
+                reads = _ScoreInputs(outputs, before, placement, scores or {}, computed)
                 hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
                 dropped.append(done)
                 placement = done.after
-                mark(f"drop.{number}")
+                mark(drop_graph(number))
             step = _StageRun(self, number, stage, hidden, placement.tokens)
             outputs = step.run(placement.positions)
-            hidden = outputs.get("hidden_states_out", hidden)
+            hidden = outputs.get(HIDDEN_STATES_OUT, hidden)
             mark(f"prefill.{number}")
         cache.position = prompt.next_position
-        return PrefillOutput(outputs["logits"].read()[-1], tuple(dropped))
+        return PrefillOutput(outputs[LOGITS].read()[-1], tuple(dropped))
 
     def decode(self, cache: KVCache) -> DecodeLoop:
         """A loop that appends one token at a time to the cache."""
         return DecodeLoop(self, cache)
 
-    def _rate(self, prompt: SplicedPrompt) -> np.ndarray | None:
-        assert self._raters is not None
-        if not len(prompt.placement.image_rows) or not len(prompt.placement.rows_after_images):
-            return None
-        rows = prompt.placement.rows_after_images
-        weights = self.engine.buffer((len(rows),), "float32")
-        self._raters.bind(
-            {
-                "inputs_embeds": prompt.embeds,
-                "image_rows": self.filled(prompt.placement.image_rows),
-                "rater_rows": self.filled(rows),
-            },
-            {"rater_weights": weights},
-        )()
-        rated: np.ndarray = weights.read().copy()
-        return rated
+    def _run_before(self, prompt: SplicedPrompt, mark: Mark) -> dict[str, np.ndarray]:
+        """What the graphs before the stages put out, by name; nothing without an image or text
+        behind it."""
+        images, texts = prompt.placement.image_rows, prompt.placement.rows_after_images
+        if not len(images) or not len(texts):
+            return {}
+        sizes = {"tokens": prompt.placement.tokens, "image_tokens": len(images)}
+        found: dict[str, np.ndarray] = {}
+        for kind, graph in self._before.items():
+            inputs = {
+                INPUTS_EMBEDS: prompt.embeds,
+                IMAGE_ROWS: self.filled(images),
+                RATER_ROWS: self.filled(texts),
+            }
+            outputs = {
+                tensor.name: self.buffer(kind, tensor.name, **sizes, raters=len(texts))
+                for tensor in kind.outputs
+            }
+            graph.bind({name: inputs[name] for name in graph.inputs}, outputs)()
+            found |= {name: buffer.read().copy() for name, buffer in outputs.items()}
+            mark(kind.name)
+        return found
+
+    def buffer(self, kind: GraphKind, name: str, **sizes: int) -> Buffer:
+        """Memory for an input or output of a graph, of one sequence.
+
+        Args:
+            kind: of the graph.
+            name: of the tensor.
+            sizes: of the dimensions that the model does not fix.
+        """
+        tensor = kind.tensor(name).spec({**self.language.sizes, "batch": 1, **sizes})
+        return self.engine.buffer(whole(tensor.shape), tensor.dtype)
 
     def _drop(
         self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _ScoreInputs, start: int
@@ -193,59 +239,61 @@ class Decoder:
             if renumber is not None:
                 numbers = placement.renumbered(renumber, placement.tokens)
             return hidden, DropOutput(drop, placement, replace(placement, positions=numbers), None)
-        groups, engine = placement.groups(drop.budget), self.engine
+        groups = placement.groups(drop.budget)
         keep, merged = count // groups, drop.merged(arriving - count)
         inputs = {
-            "hidden_states": hidden,
-            "image_rows": self.filled(placement.image_rows.reshape(groups, -1)),
-            "text_rows": self.filled(placement.text_rows),
-            "keep": self.filled(np.array([keep])),
+            HIDDEN_STATES: hidden,
+            IMAGE_ROWS: self.filled(placement.image_rows.reshape(groups, -1)),
+            TEXT_ROWS: self.filled(placement.text_rows),
+            KEEP: self.filled(np.array([keep])),
         }
         if drop.recycle is not None:
             taking = recycled(drop.recycle, arriving - count)
-            inputs["recycled"] = self.filled(np.array([taking]))
-            inputs["merged"] = self.filled(np.array([merged]))
+            inputs[RECYCLED] = self.filled(np.array([taking]))
+            inputs[MERGED] = self.filled(np.array([merged]))
         graph = self._drops[number - 1]
         for name in graph.inputs:
             if name not in inputs:
                 inputs[name] = self._read(name, reads, drop, groups)
-        left_tokens = placement.tokens - arriving + count + merged
+        sizes = {
+            "left": placement.tokens - arriving + count + merged,
+            "groups": groups,
+            "candidates": arriving // groups,
+            "keep": keep,
+        }
         outputs = {
-            "hidden_states_out": engine.buffer((1, left_tokens, self.language.width), "float32"),
-            "kept": engine.buffer((groups, keep), "int64"),
-            "scores": engine.buffer((groups, arriving // groups), "float32"),
+            tensor.name: self.buffer(DROP_KIND, tensor.name, **sizes)
+            for tensor in DROP_KIND.outputs
         }
         graph.bind(inputs, outputs)()
-        after = placement.after_drop(outputs["kept"].read(), merged, renumber)
-        scores = outputs["scores"].read().copy()
-        return outputs["hidden_states_out"], DropOutput(drop, placement, after, scores)
+        after = placement.after_drop(outputs[KEPT].read(), merged, renumber)
+        scores = outputs[SCORES].read().copy()
+        return outputs[HIDDEN_STATES_OUT], DropOutput(drop, placement, after, scores)
 
     def _read(self, name: str, reads: _ScoreInputs, drop: Drop, groups: int) -> Buffer:
         """An input of a drop graph that its score asks for."""
-        if name == "key_cache":
+        if name == KEY_CACHE:
             return reads.cache.last_keys
-        if name in reads.outputs:  # query, queries
+        if name in reads.outputs:  # of the stage before
             return reads.outputs[name]
+        if name in reads.computed:
+            return self.filled(reads.computed[name])
         placement = reads.placement
-        weights = reads.rater_weights
         values: dict[str, Callable[[], np.ndarray]] = {
-            "position_ids": lambda: self.numbers(placement.positions),
+            POSITION_IDS: lambda: self.numbers(placement.positions),
             # The stage has run: its cache holds this prefill already.
-            "write_index": lambda: np.array([reads.cache.length - placement.tokens]),
-            "rater_rows": lambda: placement.rows_after_images,
-            "rater_weights": lambda: (
-                np.ones(len(placement.rows_after_images), np.float32)
-                if weights is None
-                else weights
-            ),
-            "given_scores": lambda: reads.external_scores(drop.score, groups),
+            WRITE_INDEX: lambda: np.array([reads.cache.length - placement.tokens]),
+            RATER_ROWS: lambda: placement.rows_after_images,
+            # Without an image to rate, all rate.
+            RATER_WEIGHTS: lambda: np.ones(len(placement.rows_after_images), np.float32),
+            GIVEN_SCORES: lambda: reads.external_scores(drop.score, groups),
         }
         return self.filled(values[name]())
 
     def numbered(self, tokens: int) -> tuple[int, ...]:
         """Shape of the position ids of one sequence, as the graphs take them."""
-        axes = self.language.position_axes
-        return (1, tokens) if axes == 1 else (axes, 1, tokens)
+        row = LANGUAGE_KIND.tensor(POSITION_IDS)
+        return whole(row.spec({**self.language.sizes, "batch": 1, "tokens": tokens}).shape)
 
     def numbers(self, positions: np.ndarray) -> np.ndarray:
         """``(axes, tokens)`` in that shape."""
@@ -286,7 +334,8 @@ class _ScoreInputs:
     cache: StageCache
     placement: TokenPlacement
     external: Mapping[str, Sequence[np.ndarray]]
-    rater_weights: np.ndarray | None
+    computed: Mapping[str, np.ndarray]
+    """What graphs before the stages put out, by name."""
 
     def external_scores(self, name: str, groups: int) -> np.ndarray:
         """``(groups, candidates)``: of the tokens that arrive, picked from scores of all."""
@@ -305,28 +354,22 @@ class _StageRun:
     def __init__(
         self, decoder: Decoder, number: int, cache: StageCache, hidden: Buffer, tokens: int
     ) -> None:
-        engine, language = decoder.engine, decoder.language
         self._decoder = decoder
         graph = decoder.graphs[number]
-        self._positions = engine.buffer(decoder.numbered(tokens), "int64")
-        shapes: dict[str, tuple[int, ...]] = {
-            "logits": (1, language.vocab),
-            "hidden_states_out": (1, tokens, language.width),
-            "query": (1, language.heads, 1, language.head_dim),
-            "queries": (1, language.heads, tokens, language.head_dim),
-            "received": (1,),
-        }
+        self._positions = decoder.buffer(decoder.kind, POSITION_IDS, tokens=tokens)
         self.outputs = {
-            name: engine.buffer(shape, "float32")
-            for name, shape in shapes.items()
-            if name in graph.outputs
+            tensor.name: decoder.buffer(
+                decoder.kind, tensor.name, tokens=tokens, answers=1, columns=1
+            )
+            for tensor in decoder.kind.outputs
+            if tensor.name in graph.outputs
         }
         inputs = {
-            "inputs_embeds" if number == 0 else "hidden_states": hidden,
-            "position_ids": self._positions,
+            INPUTS_EMBEDS if number == 0 else HIDDEN_STATES: hidden,
+            POSITION_IDS: self._positions,
         }
         # A guide's graph, asked for an answer alone.
-        for name, value in (("score_rows", 0), ("image_columns", 0), ("logit_rows", tokens - 1)):
+        for name, value in ((SCORE_ROWS, 0), (IMAGE_COLUMNS, 0), (LOGIT_ROWS, tokens - 1)):
             if name in graph.inputs:
                 inputs[name] = decoder.filled(np.array([value]))
         self._run = CachedRun(graph, cache, tokens, inputs, self.outputs)
@@ -352,7 +395,7 @@ class DecodeLoop:
         for number, stage in enumerate(cache.stages):
             step = _StageRun(decoder, number, stage, hidden, 1)
             self._steps.append(step)
-            hidden = step.outputs.get("hidden_states_out", hidden)
+            hidden = step.outputs.get(HIDDEN_STATES_OUT, hidden)
 
     def step(self, token: int) -> np.ndarray:
         """Append ``token`` to the cache; logits ``(vocab,)`` for the one after it."""
@@ -362,5 +405,5 @@ class DecodeLoop:
             number = stage.length if self._per_stage else cache.position
             outputs = step.run(self._decoder.same(np.array([number])))
         cache.position += 1
-        logits: np.ndarray = outputs["logits"].read()[0]
+        logits: np.ndarray = outputs[LOGITS].read()[0]
         return logits

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import AlreadyClosed
 from ..bundle.bundle import TOKENIZER, Bundle
+from ..bundle.contract import BEFORE_STAGES, drop_graph, language_graph
 from ..bundle.plan import Extent
 from ..engines import make_engine
 from ..engines.base import Engine, Graph
@@ -72,10 +73,10 @@ class LoadedBundle:
             plan, language = manifest.plan, manifest.language
             looking = vision_graphs(manifest, lambda name: self._load(name, followed=True))
             self._vision: Vision | None = Vision(made, plan, language.width, looking)
-            names = [f"language.{number}" for number in range(len(plan.stages))]
-            names += [f"drop.{number}" for number in range(1, len(plan.stages))]
-            if any(r.name == "raters" for r in manifest.graphs):
-                names.append("raters")
+            names = [language_graph(number) for number in range(len(plan.stages))]
+            names += [drop_graph(number) for number in range(1, len(plan.stages))]
+            held = {record.name for record in manifest.graphs}
+            names += [kind.name for kind in BEFORE_STAGES if kind.name in held]
             staged = len(names) > 1
             graphs = {name: self._load(name, followed=staged) for name in names}
             table = bundle.embedding_table()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.contract import BEFORE_STAGES, VISION
 from ..bundle.plan import Plan
 from .measure import DECODE, Series
 from .statistics import Estimate, Medians, Rounds
@@ -31,7 +32,7 @@ DRIFT = 0.1
 """Change between the halves of a run that is told."""
 _SAME = ("read", "preprocess", "guide")
 """Phases that do the same work at every keep."""
-_FIXED = (*_SAME, "vision", "raters")
+_FIXED = (*_SAME, VISION, *(kind.name for kind in BEFORE_STAGES))
 _ANSWER = (DECODE, "finish")
 
 

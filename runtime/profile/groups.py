@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..bundle.contract import BEFORE_STAGES, DROP, VISION
+
 GROUPS = {
     "read": ("read and preprocess", ("read", "preprocess")),
     "guide": ("guide", ("guide",)),
-    "vision": ("vision, selection in it, projector", ("vision",)),
-    "select": ("drops between stages", ("raters", "drop.")),
+    "vision": ("vision, selection in it, projector", (VISION,)),
+    "select": ("drops between stages", (*(kind.name for kind in BEFORE_STAGES), f"{DROP}.")),
     "text": ("prompt, splice, sampling", ("prompt", "splice", "first token")),
     "prefill": ("prefill", ("prefill.",)),
     "decode": ("decode", ("decode", "finish")),

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..bundle.bundle import TOKENIZER, Bundle
-from ..bundle.contract import CHECK, language_graph
+from ..bundle.contract import CHECK, SHRINK, language_graph
 from ..bundle.plan import Extent, Plan
 from ..engines import make_engine
 from ..engines.base import Engine
@@ -81,7 +81,7 @@ class CheckedLayers:
         self.vision = Vision(self.engine, plan, language.width, looking)
         yield
         # The towers go; what makes tokens of others is small.
-        shrinking = {kind: graph for kind, graph in looking.items() if kind == "shrink"}
+        shrinking = {kind: graph for kind, graph in looking.items() if kind == SHRINK}
         self.vision = Vision(self.engine, plan, language.width, shrinking)
         del looking
         few, limits = few_layers(plan, layers), self.source.limits

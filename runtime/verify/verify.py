@@ -9,7 +9,15 @@ from PIL import Image, ImageOps
 
 from ...errors import BeyondLimits, ManifestInvalid, VerifyFailed
 from ..bundle.bundle import Bundle
-from ..bundle.contract import CHECK, language_graph
+from ..bundle.contract import (
+    CHECK,
+    DROP,
+    IMAGE_EMBEDS,
+    RECEIVED,
+    SCORES,
+    drop_graph,
+    language_graph,
+)
 from ..bundle.keep import Keep, show_keeps
 from ..bundle.manifest import Deviation, GoldenCase
 from ..bundle.prompt import PromptLayout
@@ -124,7 +132,7 @@ def golden_turn(layout: PromptLayout, question: str, frames: int) -> str:
 class _Replay:
     def __init__(self, pipeline: Pipeline | CheckedLayers, tolerance: float) -> None:
         self.pipeline = pipeline
-        self.last = f"language.{len(pipeline.bundle.manifest.plan.stages) - 1}"
+        self.last = language_graph(len(pipeline.bundle.manifest.plan.stages) - 1)
         """Graph whose logits are compared."""
         self.golden = pipeline.bundle.manifest.golden
         self.tolerance = tolerance
@@ -172,7 +180,7 @@ class _Replay:
         kept = np.asarray(self.expected.tensor(f"{number}.kept"))
         if output.scores is not None:
             scores = np.asarray(self.expected.tensor(f"{number}.scores"))
-            self._compare(graph, case, "scores", scores, np.stack(output.scores))
+            self._compare(graph, case, SCORES, scores, np.stack(output.scores))
             if not np.array_equal(kept, np.stack(output.kept)):
                 for of_tile, want, got in zip(scores, kept, output.kept, strict=True):
                     patches = [x[x >= 0] for x in (want, got)]
@@ -180,7 +188,7 @@ class _Replay:
                 return
         embeds = self.expected.tensor(f"{number}.image_embeds")
         got = np.concatenate([part.read() for part in output.embeds])
-        self._compare(graph, case, "image_embeds", embeds, got)
+        self._compare(graph, case, IMAGE_EMBEDS, embeds, got)
 
     def _language(self, number: int, case: GoldenCase) -> None:
         pipeline = self.pipeline
@@ -226,17 +234,17 @@ class _Replay:
         cache = decoder.cache(prompt.placement.tokens).stages[0]
         _, received = read_prompt(decoder, prompt, cache, guide.include_last_visual_row)
         expected = np.asarray(self.expected.tensor(f"{number}.received"))
-        self._compare(language_graph(0), case, "received", expected, received)
+        self._compare(language_graph(0), case, RECEIVED, expected, received)
 
     def _drops(self, number: int, case: GoldenCase, read: PrefillOutput) -> bool:
         """Compare every drop; False where ties fell otherwise, so that what follows may differ."""
         for at, dropped in enumerate(read.drops):
             if dropped.scores is None:
                 continue
-            name = f"{number}.drop.{at}"
+            name = f"{number}.{DROP}.{at}"
             scores = np.asarray(self.expected.tensor(f"{name}.scores"))
-            graph = f"drop.{at + 1}"
-            self._compare(graph, case, "scores", scores, dropped.scores)
+            graph = drop_graph(at + 1)
+            self._compare(graph, case, SCORES, scores, dropped.scores)
             want = np.asarray(self.expected.tensor(f"{name}.left"))
             got = dropped.after.entries
             if np.array_equal(want, got):

@@ -23,7 +23,7 @@ def pipeline(request: pytest.FixtureRequest, exported: Callable[..., Path]) -> v
 
 def rows_of(cache: StageCache) -> np.ndarray:
     """All rows of one layer's keys ``(capacity, kv_heads * head_dim)``, as they lie in memory."""
-    whole = cache._buffers["1.key"].read()[0]
+    whole = cache._buffers[1, "key"].read()[0]
     by_row = whole if cache.appended else whole.swapaxes(0, 1)
     return by_row.reshape(cache.capacity, -1)
 
@@ -32,7 +32,7 @@ def test_a_step_writes_its_rows_and_no_others(pipeline: vtp.Pipeline) -> None:
     decoder = pipeline.decoder
     cache = decoder.cache(12)
     stage = cache.stages[0]
-    stage._buffers["1.key"].write(np.float32(7.0))
+    stage._buffers[1, "key"].write(np.float32(7.0))
     prompt = splice(decoder, [5, 6, 7], [])
     decoder.prefill(prompt, cache)
     after_prefill = rows_of(stage).copy()
