@@ -231,6 +231,14 @@ def run_script(python_environment: dict[str, str]) -> RunScript:
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def traces(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A graph that several tests export is traced once in a run; not with ``VTP_TRACE_CACHE=``."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ.setdefault("VTP_TRACE_CACHE", str(shared / "traces"))
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     """Folders that all test processes share: the first that asks makes it, the others wait."""

@@ -16,7 +16,8 @@ from ..passes.block_weights import BlockParts, dequantize_matrices, matrices_for
 from ..passes.static_reshape import make_reshapes_static
 from ..passes.tidy import tidy
 from ..passes.transposed_weights import pull_transposes
-from .tracing import trace, unknown_values
+from .trace_cache import cached_trace
+from .tracing import unknown_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def neutral_graph(graph: WrappedGraph, quantized: WeightsRecord | None = None) -
         graph: the module, on fake tensors.
         quantized: how the language side's matrices are stored; None: as everything else.
     """
-    model, name, module = trace(graph), graph.spec.name, graph.module
+    model, name, module = cached_trace(graph), graph.spec.name, graph.module
     tidy(model)
     make_reshapes_static(model)
     transposed = pull_transposes(model)

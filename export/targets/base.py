@@ -63,6 +63,8 @@ def lower(graph: NeutralGraph, target: Target) -> ir.Model:
         model.opset_imports[DOMAIN] = 1
         body = function_body(model.opset_imports[""])
         model.functions[body.identifier()] = body
+    for number, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{number}"
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import vtp
-import vtp.export.graphs.neutral
 from vtp.errors import ParameterInvalid, ScoreNotAvailable
 from vtp.export import ExportOptions, export_model
 from vtp.export.methods import METHODS, method_class
@@ -50,26 +49,6 @@ KEEPS = [(1, 1), (0.25, 1), (0.25, 2), (1.0, 1)]
 """Keep and number of images."""
 
 
-@pytest.fixture(scope="module")
-def quick_export() -> Iterator[None]:
-    """Language graphs of one decoder are traced once: methods differ in the vision graph alone."""
-    traced: dict[Any, Any] = {}
-    trace = vtp.export.graphs.neutral.trace
-
-    def once(graph: Any) -> Any:
-        if not graph.spec.name.startswith("language"):
-            return trace(graph)
-        weights = tuple((key, tuple(p.shape)) for key, p in graph.module.named_parameters())
-        key = (graph.spec, weights)
-        if key not in traced:
-            traced[key] = trace(graph)
-        return traced[key].clone()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vtp.export.graphs.neutral, "trace", once)
-        yield
-
-
 @dataclass(frozen=True)
 class Subject:
     """A method's bundle, and what it has to do."""
@@ -99,7 +78,6 @@ def subject(
     request: pytest.FixtureRequest,
     references: Callable[[str], HuggingFace],
     exported: Callable[..., Path],
-    quick_export: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Subject:
     variant, method, parameters = request.param
