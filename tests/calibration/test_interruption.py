@@ -57,7 +57,7 @@ def test_nothing_is_lost_and_nothing_asked_twice(
 
     resumed = vtp(*arguments, "--out", tmp_path / "stopped")
     assert resumed.status == 0, resumed.err
-    assert f"holds {done} answers" in resumed.err
+    assert f"has {done} answers" in resumed.err
     now = journal.read_bytes()
     assert now.startswith(whole)
     entries = [json.loads(line) for line in now.splitlines()[1:]]

@@ -120,7 +120,6 @@ ELSEWHERE: dict[str, str] = {
     "ruff": "make lint runs it before the tests",
     "mypy": "make lint runs it before the tests",
     "python .ci/check_torch.py": "asks the package index: tests/test_check_torch.py answers for it",
-    "git clone": "fetches the repository that is tested here",
     "pip install": "tests/test_without_torch.py installs the wheel with extras",
     "python -m pip install": "tests/test_without_torch.py installs the wheel with extras",
     "python3 -m venv": "tests/test_without_torch.py makes environments",
