@@ -38,12 +38,12 @@ _FRESH_KEEPS = (1.0, 0.1)
 _IMPORTS = 9
 
 
-class _Told(Progress):
+class _Progress(Progress):
     def step(self, text: str) -> None:
-        _tell(f"export: {text}")
+        _announce(f"export: {text}")
 
 
-def _tell(text: str) -> None:
+def _announce(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -59,7 +59,7 @@ def prepare(model: str, work: Path, again: bool = False) -> tuple[Path, Path]:
     bundle = work / f"{model}-fastervlm"
     if again or model == "tiny" or not (bundle / FILE_NAME).is_file():
         source = "tiny" if model == "tiny" else str(folder)
-        export_model(source, bundle, ExportOptions(method="fastervlm", force=True), _Told())
+        export_model(source, bundle, ExportOptions(method="fastervlm", force=True), _Progress())
     return folder, bundle
 
 
@@ -103,11 +103,11 @@ def compare(
     import torch
 
     load_before = os.getloadavg()[0]
-    _tell("import time")
+    _announce("import time")
     imported = import_seconds()
-    _tell("load time and memory")
+    _announce("load time and memory")
     loads = fresh(folder, bundle, threads, steps)
-    _tell("loading both sides")
+    _announce("loading both sides")
     ours = Ours(bundle, threads, steps)
     theirs = HuggingFace(folder, threads)
     work = Work(config=theirs.model.config)
@@ -115,8 +115,8 @@ def compare(
     run = Comparison(ours, theirs, steps, machine)
     with torch.inference_mode():
         differences = run.check()
-        run.run(repeat, _tell)
-        _tell("Hugging Face with StaticCache")
+        run.run(repeat, _announce)
+        _announce("Hugging Face with StaticCache")
         static = run.run_static(min(3, repeat))
     times = {key: series.summary() for key, series in run.series.items()}
     times["hf decode dynamic"], times["hf decode static"] = times["hf decode"], static.summary()

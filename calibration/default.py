@@ -11,7 +11,7 @@ from ..errors import BundleCorrupted
 from ..runtime.bundle.bundle import Bundle, sha256_of
 from ..runtime.bundle.keep import Keep, keep_count, show_keeps
 from ..runtime.bundle.manifest import FILE_NAME, HistoryRecord, Manifest
-from .asking import identity
+from .answers import identity
 
 FIELD = "plan.drops.keep"
 

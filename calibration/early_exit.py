@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BoundNotMet, NotCalibratable
-from .asking import Asked, Asker
+from .answers import Answerer, ModelAnswer
 from .bound import needed, upper_bound
 from .data import Question
 from .measure import scores
@@ -89,11 +89,11 @@ class Answers:
         return [*values[::step], 0.0]
 
 
-def ask_both(asker: Asker) -> Answers:
+def ask_both(asker: Answerer) -> Answers:
     """Ask guide and large model every question.
 
     Args:
-        asker: of the large model's bundle, with a guide (``AskOptions.check_guide``).
+        asker: of the large model's bundle, with a guide (``AnswerOptions.check_guide``).
 
     Raises:
         NotCalibratable: there is no guide.
@@ -105,7 +105,7 @@ def ask_both(asker: Asker) -> Answers:
     return answers(asker.data.questions, asker.ask([keep])[keep])
 
 
-def answers(questions: Sequence[Question], asked: Sequence[Asked]) -> Answers:
+def answers(questions: Sequence[Question], asked: Sequence[ModelAnswer]) -> Answers:
     """Scores of both models; where a question has no answer the large model's is right."""
     large = [one.text for one in asked]
     said = [one.guided for one in asked]

@@ -10,7 +10,7 @@ from itertools import takewhile
 from ..errors import AverageOutOfReach, BoundNotMet, KeepGrows, NotCalibratable
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.keep import Keep, Keeps, keep_count, show_keeps
-from .asking import Asker
+from .answers import Answerer
 from .bound import needed
 from .measure import Measured, measure
 
@@ -93,7 +93,7 @@ def candidates(
     return sorted(found, key=lambda keep: -found[keep]), left_out
 
 
-def calibrate_keep(asker: Asker, points: Sequence[tuple[Keep, ...]], wish: Wish) -> list[Row]:
+def calibrate_keep(asker: Answerer, points: Sequence[tuple[Keep, ...]], wish: Wish) -> list[Row]:
     """Measure a bundle at several keeps.
 
     Which keeps are within the wish is asked from the largest on, and ends with the first that is

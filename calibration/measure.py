@@ -9,7 +9,7 @@ from statistics import fmean, median
 import numpy as np
 
 from .agreement import is_right, same_text, token_agreement
-from .asking import Asked
+from .answers import ModelAnswer
 from .bound import upper_bound
 from .data import Question
 
@@ -57,7 +57,9 @@ def scores(
 
 
 def measure(
-    questions: Sequence[Question], asked: Sequence[Asked], unpruned: Sequence[Asked]
+    questions: Sequence[Question],
+    asked: Sequence[ModelAnswer],
+    unpruned: Sequence[ModelAnswer],
 ) -> Measured:
     """Compare answers with those of the unpruned model to the same questions."""
     own = [one.text for one in unpruned]

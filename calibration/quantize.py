@@ -21,13 +21,13 @@ from ..export.quantization.qdq import quantize_graph, units
 from ..export.quantization.quantized_bundle import write_quantized
 from ..export.quantization.sensitivity import sensitivity
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.contract import LANGUAGE, kind_and_number
+from ..runtime.bundle.contract import is_language
 from ..runtime.bundle.keep import Keep
 from ..runtime.bundle.manifest import GraphRecord, ProductsRecord
 from ..runtime.chat.pipeline import Pipeline
 from ..runtime.engines.onnxruntime.cpu import OnnxRuntimeCpu
 from ..runtime.media.images import DEFAULT_MAX_PIXELS
-from .asking import Asked, Asker, AskOptions, named
+from .answers import Answerer, AnswerOptions, ModelAnswer, named
 from .measure import Measured, measure
 from .progress import Clock, Progress
 
@@ -68,7 +68,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Quantized:
+class QuantizedBundle:
     """What came out."""
 
     before: Measured
@@ -101,7 +101,7 @@ class Quantizer:
         data: QuestionFile,
         journal: Journal,
         options: QuantizeOptions,
-        asking: AskOptions,
+        asking: AnswerOptions,
         progress: Progress,
     ) -> None:
         manifest = bundle.manifest
@@ -125,7 +125,7 @@ class Quantizer:
         self._feeds: dict[str, list[Mapping[str, Any]]] = {}
         self._factors: dict[str, Any] = {}
 
-    def run(self, folder: Path) -> Quantized:
+    def run(self, folder: Path) -> QuantizedBundle:
         """Write the quantized bundle into ``folder``, which is empty.
 
         Raises:
@@ -133,7 +133,7 @@ class Quantizer:
             VerifyFailed: a graph fails when it is quantized.
         """
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".ranges.") as work:
-            self._see(Path(work))
+            self._record_activations(Path(work))
         if self.options.form == "int4-awq":
             self._find_factors()
         order = self._sensitivity()
@@ -163,14 +163,14 @@ class Quantizer:
                 least = middle
         if trials[count] is not list(trials.values())[-1]:
             self._write(trials[count].left, folder)
-        return Quantized(
+        return QuantizedBundle(
             before=measure(data.questions, exact, exact),
             trials=tuple(trials.values()),
             chosen=trials[count],
             sensitivity=order,
         )
 
-    def _see(self, work: Path) -> None:
+    def _record_activations(self, work: Path) -> None:
         """Ask the first questions of every target, and note ranges."""
         manifest, some = self.bundle.manifest, self.data.questions[: self.options.requests]
         self._progress.step(f"recording the activations of {len(some)} questions")
@@ -201,7 +201,7 @@ class Quantizer:
 
     def _quantizes(self, record: GraphRecord) -> bool:
         """Whether a graph has products that were seen, and that this form is for."""
-        if self.options.form == "int4-awq" and kind_and_number(record.name)[0] != LANGUAGE:
+        if self.options.form == "int4-awq" and not is_language(record.name):
             return False
         return record.file in self._ranges
 
@@ -226,7 +226,7 @@ class Quantizer:
             found |= {f"{record.name} {part}": error for part, error in errors.items()}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _try(self, left: tuple[str, ...], exact: Sequence[Asked], folder: Path) -> Trial:
+    def _try(self, left: tuple[str, ...], exact: Sequence[ModelAnswer], folder: Path) -> Trial:
         kept = f", all but {len(left)} parts" if left else ""
         self._progress.step(f"quantizing to {self.options.form}{kept}, and asking again")
         self._write(left, folder)
@@ -266,11 +266,11 @@ class Quantizer:
         nodes = {node for names in units(path).values() for node in names} - set(left)
         return awq_graph(path, nodes, self._factors[record.name])
 
-    def _ask(self, bundle: Bundle) -> list[Asked]:
+    def _ask(self, bundle: Bundle) -> list[ModelAnswer]:
         # On the processor numbers of eight bits of the form fp8 are multiplied as floats.
         engine = OnnxRuntimeCpu(self.options.threads, exact=self.options.form == "fp8")
         pipeline = self._pipeline(bundle, engine, self._target())
-        asker = Asker(pipeline, self.data, self._journal, self._asking, self._progress)
+        asker = Answerer(pipeline, self.data, self._journal, self._asking, self._progress)
         return asker.ask([self.options.keep])[self.options.keep]
 
     def _pipeline(self, bundle: Bundle, engine: OnnxRuntimeCpu, target: str) -> Pipeline:

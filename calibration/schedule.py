@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import AverageOutOfReach, BoundNotMet, NotCalibratable
 from ..runtime.bundle.keep import Keep
 from ..runtime.bundle.plan import Plan
-from .asking import Asked, Asker
+from .answers import Answerer, ModelAnswer
 from .measure import Measured, measure, scores
 
 STEEPNESS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -53,7 +53,7 @@ class Search:
         NotCalibratable: the bundle has no free schedule.
     """
 
-    def __init__(self, asker: Asker, step: Callable[[str], None]) -> None:
+    def __init__(self, asker: Answerer, step: Callable[[str], None]) -> None:
         self._asker = asker
         self._step = step
         bundle = asker.pipeline.bundle
@@ -67,21 +67,21 @@ class Search:
             )
         self._measured: dict[tuple[int, ...], Measured] = {}
         full = (self.plan.tokens,) * len(self.plan.drops)
-        self._tell("unpruned", full)
+        self._announce("unpruned", full)
         self._unpruned = list(asker.each(self.ratios(full)))
         self._best = self._scores(self._unpruned)
         self._note(full, self._unpruned)
 
-    def _tell(self, form: str, counts: tuple[int, ...]) -> None:
+    def _announce(self, form: str, counts: tuple[int, ...]) -> None:
         self._step(f"{form}: {', '.join(map(str, counts))} of {self.plan.tokens} tokens")
 
-    def _scores(self, asked: Sequence[Asked]) -> np.ndarray:
+    def _scores(self, asked: Sequence[ModelAnswer]) -> np.ndarray:
         """Of answers to the first questions."""
         count = len(asked)
         texts, own = [a.text for a in asked], [a.text for a in self._unpruned[:count]]
         return scores(self._asker.data.questions[:count], texts, own)
 
-    def _note(self, counts: tuple[int, ...], asked: Sequence[Asked]) -> None:
+    def _note(self, counts: tuple[int, ...], asked: Sequence[ModelAnswer]) -> None:
         self._measured[counts] = measure(self._asker.data.questions, asked, self._unpruned)
 
     def ratios(self, counts: Sequence[int]) -> tuple[Keep, ...]:
@@ -98,7 +98,7 @@ class Search:
         """Measure keeps; those measured before are not asked again."""
         key = tuple(counts)
         if key not in self._measured:
-            self._tell(form, key)
+            self._announce(form, key)
             self._note(key, list(self._asker.each(self.ratios(key))))
         return Schedule(
             form=form,
@@ -112,8 +112,8 @@ class Search:
         """Whether keeps lose no more than ``allowed``; what cannot be made good ends it early."""
         key, most = tuple(counts), allowed * len(self._best) + 1e-9
         if key not in self._measured:
-            self._tell(form, key)
-            asked: list[Asked] = []
+            self._announce(form, key)
+            asked: list[ModelAnswer] = []
             for one in self._asker.each(self.ratios(key)):
                 asked.append(one)
                 reached = self._scores(asked)

@@ -53,7 +53,7 @@ def export_for_search(
     from ..export.plan.model_folder import ModelFolder
     from ..export.source.find import find_model
 
-    class Told(ExportProgress):
+    class StepProgress(ExportProgress):
         def step(self, text: str) -> None:
             progress.step(text)
 
@@ -71,7 +71,7 @@ def export_for_search(
         stages=tuple(f"{layer}:1.0:{score}" for layer in places),
         keep=(1.0,) * (len(places) + (method is not None)),
     )
-    export_model(model, folder, options, Told())
+    export_model(model, folder, options, StepProgress())
     return folder
 
 

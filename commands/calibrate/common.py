@@ -111,7 +111,7 @@ class ShownProgress(Progress):
         if now - self._told < wait and (done < total or not self._live):
             return
         self._told = now
-        text = f"{done} of {total} answers{_left(seconds_left) if done < total else ''}"
+        text = f"{done} of {total} answers{_time_left(seconds_left) if done < total else ''}"
         # Over the line before, which may have been longer.
         end = "\n" if done == total else ""
         self._open = self._live and not end
@@ -122,7 +122,7 @@ class ShownProgress(Progress):
         print(f"Warning: {text}", file=sys.stderr, flush=True)
 
 
-def _left(seconds: float | None) -> str:
+def _time_left(seconds: float | None) -> str:
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

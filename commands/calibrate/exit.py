@@ -72,7 +72,7 @@ def exit_(
       vtp calibrate exit out/large --guide out/small --data questions.jsonl --max-drop 1
       vtp calibrate exit out/large --guide out/small --data questions.jsonl --exits 60
     """
-    from ...calibration.asking import Asker, AskOptions
+    from ...calibration.answers import Answerer, AnswerOptions
     from ...calibration.early_exit import ExitWish, ask_both, choose_threshold
     from ...runtime import load
 
@@ -89,11 +89,11 @@ def exit_(
     progress = ShownProgress()
     with opened(data_file, out) as (data, _, journal):
         pipeline = load(bundle, engine, threads=threads, guide=guide)
-        options = AskOptions(
+        options = AnswerOptions(
             max_new_tokens=max_new_tokens, guide=guide, check_guide=True, threads=threads
         )
         progress.step(f"asking {bundle} and its guide {len(data.questions)} questions")
-        found = ask_both(Asker(pipeline, data, journal, options, progress))
+        found = ask_both(Answerer(pipeline, data, journal, options, progress))
         try:
             chosen = choose_threshold(found, wish)
         except Exception:

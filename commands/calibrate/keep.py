@@ -79,7 +79,7 @@ def keep(
       vtp calibrate keep out/tiny --data questions.jsonl --keep 0.2 --keep 0.1 --dry-run
       vtp calibrate keep out/tiny out/divprune --data questions.jsonl --format md
     """
-    from ...calibration.asking import Asker, AskOptions
+    from ...calibration.answers import Answerer, AnswerOptions
     from ...calibration.default import write_default
     from ...calibration.keep import Wish, calibrate_keep, candidates, choose, pareto
     from ...calibration.output import write_whole
@@ -89,7 +89,7 @@ def keep(
     # All bundles are looked at before the first is asked.
     tried = [(path, candidates(Bundle(path), keeps, averages)) for path in bundles]
     wish, progress = Wish(max_drop=max_drop / 100, confidence=confidence), ShownProgress()
-    options = AskOptions(
+    options = AnswerOptions(
         max_new_tokens=max_new_tokens, guide=guide, threads=threads, variant=variant
     )
     found: list[list[Row]] = []
@@ -99,7 +99,7 @@ def keep(
                 print(f"Note: {path}: smaller keeps are not tried: {left_out}", file=sys.stderr)
             progress.step(f"asking {path} {len(data.questions)} questions at {len(points)} keeps")
             pipeline = load(path, engine, threads=threads, variant=variant, guide=guide)
-            asker = Asker(pipeline, data, journal, options, progress)
+            asker = Answerer(pipeline, data, journal, options, progress)
             found.append(calibrate_keep(asker, points, wish))
         rows = [row for of_one in found for row in of_one]
         chosen: dict[int, Row] = {}

@@ -15,7 +15,7 @@ from .common import ShownProgress, confidence_option, opened, percent, question_
 
 if TYPE_CHECKING:
     from ...calibration.measure import Measured
-    from ...calibration.quantize import Quantized
+    from ...calibration.quantize import QuantizedBundle
 
 
 _PRECISIONS = ("int8", "fp8", "int4-awq")
@@ -131,7 +131,7 @@ def quantize(
     precision = _renamed("--weights", old_precision, "--precision", precision) or _PRECISIONS[0]
     require("cpu", "vtp calibrate quantize", "onnxruntime")
     require("export", "vtp calibrate quantize", "onnx", "onnx_ir", "ml_dtypes")
-    from ...calibration.asking import AskOptions
+    from ...calibration.answers import AnswerOptions
     from ...calibration.quantize import QuantizeOptions, Quantizer
     from ...export.output import replace_folder
     from ...runtime import Bundle
@@ -145,7 +145,7 @@ def quantize(
         max_drop=max_drop / 100,
         threads=threads,
     )
-    asking = AskOptions(max_new_tokens=max_new_tokens)
+    asking = AnswerOptions(max_new_tokens=max_new_tokens)
     with (
         replace_folder(target, force) as work,
         opened(data_file, journal_folder) as (data, _, journal),
@@ -172,7 +172,7 @@ def _renamed(old: str, of_old: _T | None, new: str, of_new: _T | None) -> _T | N
     return of_old
 
 
-def _rows(done: Quantized, form: str, confidence: float) -> list[dict[str, Any]]:
+def _rows(done: QuantizedBundle, form: str, confidence: float) -> list[dict[str, Any]]:
     rows: list[tuple[str, Measured, tuple[str, ...]]] = [("original", done.before, ())]
     rows += [(form, trial.measured, trial.left) for trial in done.trials]
     return [
@@ -190,7 +190,7 @@ def _rows(done: Quantized, form: str, confidence: float) -> list[dict[str, Any]]
     ]
 
 
-def _parts(done: Quantized) -> list[dict[str, Any]]:
+def _parts(done: QuantizedBundle) -> list[dict[str, Any]]:
     left = set(done.chosen.left)
     return [
         {

@@ -84,7 +84,7 @@ def schedule(
       vtp calibrate schedule tiny --data questions.jsonl --max-drop 1
       vtp calibrate schedule tiny --data questions.jsonl --average 0.4 --method fastervlm
     """
-    from ...calibration.asking import Asker, AskOptions
+    from ...calibration.answers import Answerer, AnswerOptions
     from ...calibration.output import write_whole
     from ...calibration.schedule import Search, greedy, sigmoid
     from ...calibration.work_bundle import export_for_search, is_bundle
@@ -110,8 +110,8 @@ def schedule(
                 model, folder / WORK, method, places, score or "attention", progress
             )
         pipeline = load(bundle, engine, threads=threads)
-        options = AskOptions(max_new_tokens=max_new_tokens, threads=threads)
-        search = Search(Asker(pipeline, data, journal, options, progress), progress.step)
+        options = AnswerOptions(max_new_tokens=max_new_tokens, threads=threads)
+        search = Search(Answerer(pipeline, data, journal, options, progress), progress.step)
         tokens = search.plan.tokens
         if average is None:
             limit = 1.0 if max_drop is None else max_drop

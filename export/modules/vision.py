@@ -52,7 +52,7 @@ class TowerRun(TowerView):
                 hidden = layer(hidden, **arguments)
                 if number in parts.joined:
                     joined[number] = hidden
-        hidden = parts.behind(hidden)
+        hidden = parts.final_features(hidden)
         if parts.joined:
             hidden = torch.cat([joined[number] for number in parts.joined], dim=-1)
         self._hidden, self._prompt = hidden, prompt

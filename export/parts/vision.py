@@ -112,7 +112,7 @@ class VisionParts:
         """For each layer what a patch may look at, boolean ``(patches, patches)``; None: all."""
         return [None] * len(self.layers)
 
-    def behind(self, hidden: torch.Tensor) -> torch.Tensor:
+    def final_features(self, hidden: torch.Tensor) -> torch.Tensor:
         """The features, from the last layer's output ``(images, patches [+ 1], width)``."""
         if self.norm is not None:
             hidden = self.norm(hidden)

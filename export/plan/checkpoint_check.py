@@ -40,7 +40,7 @@ def check_checkpoint(
     """
     wrong = [
         f"{name} is {found}, but config.json says {asked}"
-        for name, asked in _asked(family, model)
+        for name, asked in _named_shapes(family, model)
         if name in checkpoint and (found := checkpoint.shape(name)) != asked
     ]
     missing, extra = _missing_and_extra(checkpoint, family, model, *parts)
@@ -66,7 +66,7 @@ def check_index(
         raise WeightsMismatch(folder, missing, extra, [])
 
 
-def _asked(family: Family, model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _named_shapes(family: Family, model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     for key, tensor in model.named_parameters(remove_duplicate=False):
         yield family.canonical_name(key), tuple(tensor.shape)
 

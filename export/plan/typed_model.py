@@ -31,7 +31,7 @@ def make_model(family: Family, config: Any, dtype: str) -> Any:
     config = copy.deepcopy(config)
     for part in _parts(config):
         part.dtype = None
-    with _made_as(dtype):
+    with _default_dtype(dtype):
         model = family.make(config).eval()
     check_type(model, dtype)
     return model
@@ -63,7 +63,7 @@ def _parts(config: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _made_as(dtype: str) -> Iterator[None]:
+def _default_dtype(dtype: str) -> Iterator[None]:
     """Within, modules are made with parameters of this type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))

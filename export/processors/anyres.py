@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelNotSupported
-from ...runtime.media.frame_sampling import Sampling
+from ...runtime.media.frame_sampling import FrameSampling
 from ...runtime.preprocessing.anyres import AnyResPreprocessor, rules
 from .settings import DEFAULTS, background_from, check_model, edges, levels_from, settings_from
 from .video import check_like_images, sampling_from
@@ -142,6 +142,6 @@ def _most(aspect: object) -> int:
     return int(found[1])
 
 
-def _sampling(settings: Mapping[str, Any], video: Mapping[str, Any]) -> Sampling:
+def _sampling(settings: Mapping[str, Any], video: Mapping[str, Any]) -> FrameSampling:
     check_like_images(settings, ONEVISION_DEFAULTS, video)
     return sampling_from(video, count=ONEVISION_FRAMES)

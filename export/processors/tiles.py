@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelNotSupported
-from ...runtime.media.frame_sampling import Sampling
+from ...runtime.media.frame_sampling import FrameSampling
 from ...runtime.preprocessing.tiles import TilePreprocessor, rules
 from .settings import DEFAULTS, check_model, edges, levels_from, settings_from
 from .video import check_like_images, sampling_from
@@ -72,7 +72,7 @@ def _fields(config: Mapping[str, Any], video: Mapping[str, Any] | None = None) -
     }
 
 
-def _sampling(settings: Mapping[str, Any], video: Mapping[str, Any]) -> Sampling:
+def _sampling(settings: Mapping[str, Any], video: Mapping[str, Any]) -> FrameSampling:
     check_like_images(settings, TILE_DEFAULTS, video)
     shift = video.get("initial_shift", True)
     if not isinstance(shift, bool) or video.get("do_center_crop"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelNotSupported
-from ...runtime.media.frame_sampling import MAX_FPS, MAX_FRAMES, Sampling
+from ...runtime.media.frame_sampling import MAX_FPS, MAX_FRAMES, FrameSampling
 from ...runtime.preprocessing.levels import is_number
 from .settings import edges, levels_from
 
@@ -61,17 +61,17 @@ def sampling_from(
     group: int = 1,
     least: int = 1,
     most: int = MAX_FRAMES,
-) -> Sampling:
+) -> FrameSampling:
     """Which frames are taken.
 
     Args:
         video: The contents of a ``video_preprocessor_config.json``.
         count: Frames that are taken where it names neither a number nor frames per second.
         fps: Frames per second, alike.
-        rule: As the rest, a field of ``Sampling``.
-        group: See ``Sampling``.
-        least: See ``Sampling``.
-        most: See ``Sampling``; never more than ``MAX_FRAMES`` are taken.
+        rule: As the rest, a field of ``FrameSampling``.
+        group: See ``FrameSampling``.
+        least: See ``FrameSampling``.
+        most: See ``FrameSampling``; never more than ``MAX_FRAMES`` are taken.
 
     Raises:
         ModelNotSupported: Numbers out of range.
@@ -91,7 +91,7 @@ def sampling_from(
     if count is not None and count > MAX_FRAMES:
         raise ModelNotSupported(f"num_frames {count} of the video processor", [f"1..{MAX_FRAMES}"])
     most = min(most, MAX_FRAMES)
-    return Sampling(
+    return FrameSampling(
         count=count,
         fps=None if fps is None else float(fps),
         rule=rule,

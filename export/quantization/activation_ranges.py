@@ -64,7 +64,7 @@ class RangeEngine(OnnxRuntimeCpu):
                 use_external_data_format=True,
             )
             self._calibrators[path.name] = calibrator
-            return _SeenGraph(graph, calibrator, self.feeds.setdefault(path.name, []))
+            return _ObservedGraph(graph, calibrator, self.feeds.setdefault(path.name, []))
         return graph
 
     def ranges(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class _Feed:
         return inputs
 
 
-class _SeenGraph(Graph):
+class _ObservedGraph(Graph):
     def __init__(
         self, graph: Graph, calibrator: Any, feeds: list[Mapping[str, np.ndarray]]
     ) -> None:
@@ -97,10 +97,10 @@ class _SeenGraph(Graph):
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         run = self._graph.bind(inputs, outputs)
-        return _SeenRun(run, inputs, self._calibrator, self._feeds)
+        return _ObservedRun(run, inputs, self._calibrator, self._feeds)
 
 
-class _SeenRun(Run):
+class _ObservedRun(Run):
     def __init__(
         self,
         run: Run,

@@ -56,12 +56,12 @@ def _with_turns(layout: PromptLayout, render: Render) -> PromptLayout:
         ModelNotSupported: a second turn does not begin as the first one went on.
     """
     question = layout.user_open + layout.text_open + _FIRST
-    turns = [_user(0, _FIRST), _says("assistant", _ANSWER), _user(0, _SECOND)]
+    turns = [_user(0, _FIRST), _message("assistant", _ANSWER), _user(0, _SECOND)]
     asked, rest = _split(render(turns), _ANSWER)
     if not asked.startswith(question):
         raise ModelNotSupported(f"{_LEFT} changes earlier turns", ["one form for all turns"])
     between, close = _split(rest, _SECOND)
-    third = [*turns, _says("assistant", _AGAIN), _user(0, _FIRST)]
+    third = [*turns, _message("assistant", _AGAIN), _user(0, _FIRST)]
     _, later = _split(render(third), _SECOND)
     answered = asked[len(question) :]
     if close != layout.user_close or later != answered + _AGAIN + between + _FIRST + close:
@@ -119,7 +119,7 @@ def video_open(render: Render, token: str, text_open: str) -> str:
     Raises:
         ModelNotSupported: it does not put the video token there.
     """
-    turn = _says("user", _FIRST)
+    turn = _message("user", _FIRST)
     with_video = {**turn, "content": [{"type": "video"}, *turn["content"]]}
     before, _ = _split(render([turn]), _FIRST)
     shown, _ = _split(render([with_video]), _FIRST)
@@ -133,12 +133,12 @@ def video_open(render: Render, token: str, text_open: str) -> str:
     return shown[len(head) : len(shown) - len(text_open)]
 
 
-def _says(role: str, text: str) -> dict[str, Any]:
+def _message(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def _user(images: int, text: str) -> dict[str, Any]:
-    turn = _says("user", text)
+    turn = _message("user", text)
     return {**turn, "content": [{"type": "image"}] * images + turn["content"]}
 
 

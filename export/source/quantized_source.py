@@ -31,7 +31,7 @@ def check_quantized(config: Mapping[str, Any]) -> None:
         for key in _KEYS:
             found = part.get(key)
             if isinstance(found, Mapping):
-                raise QuantizedModel(_show(found, key), _made_from(config))
+                raise QuantizedModel(_show(found, key), _base_model(config))
 
 
 def _show(found: Mapping[str, Any], key: str) -> str:
@@ -45,7 +45,7 @@ def _show(found: Mapping[str, Any], key: str) -> str:
     return f"{name}, {bits} bits" if isinstance(bits, int) else name
 
 
-def _made_from(config: Mapping[str, Any]) -> str:
+def _base_model(config: Mapping[str, Any]) -> str:
     """``, such as org/name``, where the configuration still names it."""
     name = config.get("_name_or_path")
     return f", such as {name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) else ""

@@ -49,7 +49,7 @@ class Trt10Target:
             _append(model.graph, cached, graph.name)
         for value in model.graph.inputs:
             if value.name == KEY_CACHE:
-                _rows_as_given_out(model.graph, value)
+                _read_appended_rows(model.graph, value)
 
 
 def _vision_attention(graph: ir.Graph, node: ir.Node) -> None:
@@ -176,7 +176,7 @@ def _cached_attention(graph: ir.Graph, node: ir.Node, shared: _Shared) -> None:
     replace_node(graph, node, [add.transposed(out, _ROWS_FIRST), None, None])
 
 
-def _rows_as_given_out(graph: ir.Graph, keys: ir.Value) -> None:
+def _read_appended_rows(graph: ir.Graph, keys: ir.Value) -> None:
     """Let a drop read the keys ``(1, past, kv_heads, head_dim)`` that the stage before gave out."""
     batch, heads, _, head_dim = dims_of(keys)
     uses = list(keys.uses())

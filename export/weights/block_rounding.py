@@ -25,7 +25,7 @@ _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedMatrix:
     """One matrix, as stored."""
 
     values: np.ndarray
@@ -36,7 +36,7 @@ class Quantized:
     """``(in / block, out)`` or ``(in / block, out / 2)``."""
 
 
-def quantize(weight: np.ndarray, how: WeightsRecord, dtype: np.dtype) -> Quantized:
+def quantize(weight: np.ndarray, how: WeightsRecord, dtype: np.dtype) -> QuantizedMatrix:
     """Round a matrix ``(out, in)`` to the nearest numbers of each block.
 
     Symmetric: the scale is the smallest by which both ends of the block fit into
@@ -68,10 +68,10 @@ def quantize(weight: np.ndarray, how: WeightsRecord, dtype: np.dtype) -> Quantiz
         scales[:, rows] = scale.T
         if zeros is not None and zero is not None:
             zeros[:, packed] = _packed(zero.T, how.bits)
-    return Quantized(values, scales, zeros)
+    return QuantizedMatrix(values, scales, zeros)
 
 
-def dequantize(quantized: Quantized, how: WeightsRecord) -> np.ndarray:
+def dequantize(quantized: QuantizedMatrix, how: WeightsRecord) -> np.ndarray:
     """The matrix ``(out, in)`` float32 that the graphs multiply with."""
     scales = quantized.scales.astype(np.float32)
     values = _unpacked(quantized.values, how).astype(np.float32)

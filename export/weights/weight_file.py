@@ -19,7 +19,7 @@ import onnx_ir as ir
 from ...runtime.bundle.manifest import WeightsRecord
 from ..source.checkpoint import Checkpoint
 from ..source.dtypes import numpy_type
-from .block_rounding import Quantized, check_shape, dequantize, quantize
+from .block_rounding import QuantizedMatrix, check_shape, dequantize, quantize
 from .streaming import Sink, copy_tensor
 
 ALIGNMENT = 4096
@@ -52,7 +52,7 @@ class Stored:
     transposed: bool = False
     dtype: str = "float32"
     part: str | None = None
-    """What it holds of a quantized matrix: a field of ``quantize.Quantized``."""
+    """What it holds of a quantized matrix: a field of ``quantize.QuantizedMatrix``."""
 
     @property
     def held_shape(self) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ class WeightFile:
         self._stored: dict[str, Stored] = {}
         self._tables: dict[str, np.ndarray] = {}
         self._how: WeightsRecord | None = None
-        self._latest: tuple[str, Quantized] | None = None
+        self._latest: tuple[str, QuantizedMatrix] | None = None
 
     def weight(self, source: str, shape: tuple[int, ...], transposed: bool = False) -> str:
         """Ask for a checkpoint tensor; ``shape`` is as stored. Returns its name."""
@@ -95,7 +95,7 @@ class WeightFile:
             how: the same for all matrices of the file.
 
         Returns:
-            For each part (see ``quantize.Quantized``) its name.
+            For each part (see ``quantize.QuantizedMatrix``) its name.
 
         Raises:
             NotQuantizable: it does not split into blocks.
@@ -151,7 +151,7 @@ class WeightFile:
         """Every tensor."""
         return list(self._stored.values())
 
-    def layout(self) -> dict[str, tuple[Stored, int]]:
+    def offsets(self) -> dict[str, tuple[Stored, int]]:
         """Every tensor with its offset from the start of the data, largest first: whole matrices
         then lie at multiples of their row size, and odd little vectors disturb nothing. The parts
         of a quantized matrix lie together, so that it is quantized once."""
@@ -175,7 +175,7 @@ class WeightFile:
                 "shape": list(item.held_shape),
                 "data_offsets": [offset, offset + item.nbytes],
             }
-            for name, (item, offset) in self.layout().items()
+            for name, (item, offset) in self.offsets().items()
         }
         text = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
         text += b" " * (-(8 + len(text)) % ALIGNMENT)
@@ -193,7 +193,7 @@ class WeightFile:
             names: initializer name -> name in the file; those that it does not have are passed by.
         """
         start = len(self.header())
-        places = self.layout()
+        places = self.offsets()
         for key, name in names.items():
             value = model.graph.initializers.get(key)
             if value is None:
@@ -225,7 +225,7 @@ class WeightFile:
         with (folder / self.file_name).open("wb", buffering=0) as file, Sink(file) as sink:
             header = self.header()
             sink.put(header)
-            for item, _ in self.layout().values():
+            for item, _ in self.offsets().values():
                 if item.source is None:
                     sink.put(
                         np.ascontiguousarray(self._tables[item.name]).reshape(-1).view(np.uint8)
@@ -242,7 +242,7 @@ class WeightFile:
                 progress(sink.written - len(header))
             return sink.finish(), sink.written
 
-    def _quantize(self, source: str, checkpoint: Checkpoint) -> Quantized:
+    def _quantize(self, source: str, checkpoint: Checkpoint) -> QuantizedMatrix:
         """A matrix in few bits; the latest is kept for its other parts."""
         assert self._how is not None
         if self._latest is None or self._latest[0] != source:

@@ -171,6 +171,11 @@ def kind_and_number(name: str) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
+def is_language(name: str) -> bool:
+    """Whether a graph, or a file of its name, is that of a language stage."""
+    return name.startswith(f"{LANGUAGE}.")
+
+
 PIXEL_VALUES = "pixel_values"
 KEEP = "keep"
 PROMPT_EMBEDS = "prompt_embeds"

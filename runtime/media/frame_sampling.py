@@ -26,7 +26,7 @@ RULES = ("start", "middle", "groups")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class FrameSampling:
     """Frames spread evenly over a video; of fewer frames than asked for, all are taken.
 
     Raises:
@@ -70,7 +70,7 @@ class Sampling:
             )
 
     @classmethod
-    def from_dict(cls, data: object, where: str) -> Sampling:
+    def from_dict(cls, data: object, where: str) -> FrameSampling:
         """Read the JSON form, strictly.
 
         Raises:

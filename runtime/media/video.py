@@ -21,7 +21,7 @@ from PIL import Image
 
 from ...errors import ImageTooLarge, MissingPackage, VideoUnreadable
 from ..files.open_file import label_of, open_file
-from .frame_sampling import MAX_FRAMES, Sampling
+from .frame_sampling import MAX_FRAMES, FrameSampling
 from .growth import MAX_VIDEO_BYTES
 from .images import DEFAULT_MAX_PIXELS, ImageSource, load_image
 
@@ -47,7 +47,7 @@ class Frames:
 
 def read_frames(
     source: VideoSource,
-    sampling: Sampling,
+    sampling: FrameSampling,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     name: str | None = None,
@@ -101,7 +101,7 @@ def _from_images(source: Sequence[ImageSource] | np.ndarray, max_pixels: int, na
     return Frames(images=tuple(images), indices=np.arange(count, dtype=np.int64), fps=None)
 
 
-def _decode(file: BinaryIO, sampling: Sampling, max_pixels: int, name: str) -> Frames:
+def _decode(file: BinaryIO, sampling: FrameSampling, max_pixels: int, name: str) -> Frames:
     with _opened(file, name) as container:
         stream = container.streams.video[0]
         _check_pixels(stream, max_pixels, name)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ...errors import ImageUnreadable, VideoNotSupported
 from ..files import strict
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_TILES, check_growth, check_video
 from ..media.images import rgb_on_white
 from . import checks, mosaic
@@ -99,7 +99,7 @@ class AnyResPreprocessor:
     layout: str = "unpad"
     """Order of the mosaic's tokens: by its rows, either without the bars beside the image and with
     a separator after each row (``unpad``), or all of them and nothing else (``spatial``)."""
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:

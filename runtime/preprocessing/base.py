@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import VideoUnreadable
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 
 SEPARATOR = -1
 """In ``Medium.order``: the row that the model learned as the end of a line or of an image."""
@@ -110,7 +110,7 @@ class Preprocessor(Protocol):
     """Key in ``PREPROCESSORS`` and tag in the manifest."""
 
     @property
-    def sampling(self) -> Sampling | None:
+    def sampling(self) -> FrameSampling | None:
         """Which frames of a video the model takes; None: it takes no video."""
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:

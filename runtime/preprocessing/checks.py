@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import ManifestInvalid
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_GRID, MAX_SIDE
 from .levels import MAX_NUMBER, is_number
 
@@ -84,7 +84,7 @@ GRID: Rule = (
 
 SAMPLING: Rule = (
     "sampling",
-    lambda value: value is None or isinstance(value, Sampling),
+    lambda value: value is None or isinstance(value, FrameSampling),
     "an object, or null",
 )
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import ManifestInvalid, VideoNotSupported
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 from ..media.growth import check_growth, check_video
 from ..media.images import rgb_on_white
 from . import checks
@@ -25,7 +25,7 @@ from .levels import level_table, write_levels
 RESIZES = ("shortest_edge", "exact", "none")
 
 
-class _Layout(NamedTuple):
+class _Geometry(NamedTuple):
     """Where things lie on the way from the image to the crop, in pixels."""
 
     padded: tuple[int, int]  # (width, height) after padding to a square
@@ -68,7 +68,7 @@ class ImagePreprocessor:
     """Divisor after subtracting (red, green, blue)."""
     grid: tuple[int, int]
     """Rows and columns of the image tokens of one tile."""
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     """Which frames of a video the model takes; None: it takes no video."""
     video_cls: bool = False
     """The tokens of a frame have the tower's [CLS] before them, and are one more than the grid."""
@@ -97,7 +97,7 @@ class ImagePreprocessor:
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
         if values["sampling"] is not None:
-            values["sampling"] = Sampling.from_dict(values["sampling"], f"{where}.sampling")
+            values["sampling"] = FrameSampling.from_dict(values["sampling"], f"{where}.sampling")
         checks.check_manifest(values, rules(values), where)
         return cls(**values)
 
@@ -148,7 +148,7 @@ class ImagePreprocessor:
         pixels = np.empty((len(images), 3, self.height, self.width), np.float32)
         table = level_table(self.rescale, self.mean, self.std)
         for number, image in enumerate(images):
-            write_levels(pixels[number], self._seen(image, number), table)
+            write_levels(pixels[number], self._view(image, number), table)
         return pixels
 
     def view_box(self, width: int, height: int) -> Box:
@@ -162,7 +162,7 @@ class ImagePreprocessor:
             ``(left, top, right, bottom)`` in the original image's pixels; beyond its edges where
             it was padded.
         """
-        layout = self._layout(width, height)
+        layout = self._geometry(width, height)
         spans = []
         for axis, length in enumerate((self.width, self.height)):
             scale = layout.padded[axis] / layout.resized[axis]
@@ -171,7 +171,7 @@ class ImagePreprocessor:
         (left, right), (top, bottom) = spans
         return left, top, right, bottom
 
-    def _layout(self, width: int, height: int) -> _Layout:
+    def _geometry(self, width: int, height: int) -> _Geometry:
         padded = (max(width, height),) * 2 if self.pad_to_square else (width, height)
         resized = padded
         if isinstance(self.resize_to, tuple):
@@ -181,7 +181,7 @@ class ImagePreprocessor:
             short, long = min(padded), max(padded)
             long = int(self.resize_to * long / short)
             resized = (self.resize_to, long) if padded[0] <= padded[1] else (long, self.resize_to)
-        return _Layout(
+        return _Geometry(
             padded,
             ((padded[0] - width) // 2, (padded[1] - height) // 2),
             resized,
@@ -189,9 +189,9 @@ class ImagePreprocessor:
             ((resized[0] - self.width) // 2, (resized[1] - self.height) // 2),
         )
 
-    def _seen(self, image: Image.Image, number: int) -> Image.Image:
+    def _view(self, image: Image.Image, number: int) -> Image.Image:
         """What the model sees of an image: RGB, ``height`` x ``width``."""
-        layout = self._layout(*image.size)
+        layout = self._geometry(*image.size)
         for size in (layout.padded, layout.resized):
             check_growth(image.size, size, f"image {number}")
         image = rgb_on_white(image)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...errors import ImageUnreadable, VideoNotSupported
 from ..files import strict
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_SIDE, check_video
 from ..media.images import rgb_on_white
 from . import checks
@@ -118,7 +118,7 @@ class PatchPreprocessor:
     """Subtracted after rescaling (red, green, blue)."""
     std: tuple[float, float, float]
     """Divisor after subtracting (red, green, blue)."""
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...errors import VideoNotSupported
 from ..files import strict
-from ..media.frame_sampling import Sampling
+from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_SIDE, MAX_TILES, check_video
 from ..media.images import rgb_on_white
 from . import checks
@@ -71,7 +71,7 @@ class TilePreprocessor:
     """Divisor after subtracting (red, green, blue)."""
     grid: tuple[int, int]
     """Rows and columns of the image tokens of one tile."""
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     """Which frames of a video the model takes; None: it takes no video."""
 
     def __post_init__(self) -> None:

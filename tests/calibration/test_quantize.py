@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 import pytest
 
-from vtp.calibration.asking import AskOptions
+from vtp.calibration.answers import AnswerOptions
 from vtp.calibration.data import read_questions
 from vtp.calibration.journal import Journal
 from vtp.calibration.progress import Progress
-from vtp.calibration.quantize import Quantized, QuantizeOptions, Quantizer
+from vtp.calibration.quantize import QuantizedBundle, QuantizeOptions, Quantizer
 from vtp.errors import BoundNotMet, DataInvalid, NotCalibratable
 from vtp.export.quantization.activation_ranges import RangeEngine
 from vtp.runtime import load
@@ -46,12 +46,12 @@ def tiny_float16(made_once: Any) -> Path:
     return Path(made_once("tiny-float16", export))
 
 
-def quantize(bundle: Path, questions: Path, folder: Path, **options: Any) -> Quantized:
+def quantize(bundle: Path, questions: Path, folder: Path, **options: Any) -> QuantizedBundle:
     opened = Bundle(bundle)
     wished = QuantizeOptions(keep=opened.manifest.plan.keeps(None), threads=1, **options)
     with Journal(folder.parent / f"{folder.name}-journal.jsonl") as journal:
         data = read_questions(questions)
-        return Quantizer(opened, data, journal, wished, AskOptions(), Progress()).run(folder)
+        return Quantizer(opened, data, journal, wished, AnswerOptions(), Progress()).run(folder)
 
 
 def right(bundle: Path, count: int) -> int:
@@ -216,7 +216,12 @@ def test_a_bundle_that_needs_another_is_refused(
     bundle.manifest = replace(bundle.manifest, plan=replace(plan, drops=drops))
     with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(NotCalibratable, match="guide"):
         Quantizer(
-            bundle, read_questions(data_of(2)), journal, QuantizeOptions(), AskOptions(), Progress()
+            bundle,
+            read_questions(data_of(2)),
+            journal,
+            QuantizeOptions(),
+            AnswerOptions(),
+            Progress(),
         )
 
 

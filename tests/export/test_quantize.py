@@ -22,7 +22,7 @@ from vtp.errors import ManifestInvalid, NotQuantizable, OptionInvalid, ParityFai
 from vtp.export import ExportOptions, export_model
 from vtp.export.targets import TARGETS
 from vtp.export.weights import weight_file as weight_file
-from vtp.export.weights.block_rounding import Quantized, check_shape, dequantize, quantize
+from vtp.export.weights.block_rounding import QuantizedMatrix, check_shape, dequantize, quantize
 from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.bundle.manifest import BLOCKS, Manifest, WeightsRecord
 from vtp.runtime.chat.pipeline import Pipeline
@@ -93,7 +93,7 @@ def test_onnx_reads_the_same_matrix(case: tuple[np.ndarray, WeightsRecord], dtyp
     np.testing.assert_array_equal(onnx_reads(made, how), dequantize(made, how))
 
 
-def onnx_reads(made: Quantized, how: WeightsRecord) -> np.ndarray:
+def onnx_reads(made: QuantizedMatrix, how: WeightsRecord) -> np.ndarray:
     """The matrix ``(out, in)`` by the reference implementation of ONNX, scales widened."""
     kind = f"{'' if how.symmetric else 'U'}INT{how.bits}"
     blocks, outputs = made.scales.shape
@@ -224,7 +224,7 @@ def test_a_wrong_scale_is_found_at_export(
 ) -> None:
     """A mistake that integer arithmetic would hide: one percent."""
 
-    def slightly_wrong(made: Quantized, how: WeightsRecord) -> np.ndarray:
+    def slightly_wrong(made: QuantizedMatrix, how: WeightsRecord) -> np.ndarray:
         return dequantize(made, how) * np.float32(1.01)
 
     monkeypatch.setattr(weight_file, "dequantize", slightly_wrong)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ....errors import EngineUnavailable, RunFailed
 from ...bundle.bundle import Bundle
-from ...bundle.contract import LANGUAGE, kind_and_number
+from ...bundle.contract import is_language
 from ...bundle.manifest import Manifest
 from ...bundle.sources import Source, VariantSource
 from .. import cuda_memory
@@ -177,7 +177,7 @@ class _BuiltGraph(Graph):
         self._contexts: dict[int, Any] = {}
         # Sizes that the host gives, and Python code within a graph, cannot be replayed; what is
         # replayed reports no layers.
-        self._repeats = kind_and_number(name)[0] == LANGUAGE and not self._on_host and noted is None
+        self._repeats = is_language(name) and not self._on_host and noted is None
         self._bounds: list[dict[str, tuple[Any, Any]]] = []
         for profile in range(engine.num_optimization_profiles):
             library.need_scratch(engine.get_device_memory_size_for_profile_v2(profile))

@@ -24,7 +24,7 @@ from ....errors import (
 from ....trt_plugins.launch import check_capabilities
 from ....trt_plugins.topk_tokens import VERSION as PLUGIN_VERSION
 from ...bundle.bundle import Bundle, sha256_of
-from ...bundle.contract import LANGUAGE, kind_and_number
+from ...bundle.contract import is_language
 from ...bundle.keep import Keeps
 from ...bundle.manifest import GraphRecord, Manifest
 from ...bundle.variants import EngineRecord, VariantRecord
@@ -256,7 +256,7 @@ class _Build:
     def _profiles(self, graph: GraphRecord) -> tuple[Shapes, ...]:
         """Prefill, and of a language graph decode too."""
         plan = self.bundle.manifest.plan
-        decodes = kind_and_number(graph.name)[0] == LANGUAGE
+        decodes = is_language(graph.name)
         return tuple(
             _profile(graph, *ranges(plan, self.limits, graph.name, decoding))
             for decoding in ((False, True) if decodes else (False,))

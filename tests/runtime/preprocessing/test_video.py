@@ -19,14 +19,14 @@ from transformers.video_utils import (
 )
 
 from vtp.errors import ImageTooLarge, ImageUnreadable, ManifestInvalid, VideoUnreadable
-from vtp.runtime.media.frame_sampling import Sampling
+from vtp.runtime.media.frame_sampling import FrameSampling
 from vtp.runtime.media.video import read_frames
 
 from .pictures import picture
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
-FOUR = Sampling(count=4)
+FOUR = FrameSampling(count=4)
 
 
 def written(path: Path, frames: int = 30, codec: str = "mpeg4", size: Any = (64, 48)) -> Path:
@@ -55,7 +55,7 @@ def theirs(path: Path, **asked: Any) -> tuple[np.ndarray, VideoMetadata]:
 
 @pytest.mark.parametrize("count", [1, 4, 7, 30])
 def test_a_count_of_frames_equals_hugging_face(mp4: Path, count: int) -> None:
-    found = read_frames(mp4, Sampling(count=count))
+    found = read_frames(mp4, FrameSampling(count=count))
     frames, metadata = theirs(mp4, num_frames=count)
     assert found.indices.tolist() == metadata.frames_indices.tolist()
     assert found.fps == pytest.approx(metadata.sampled_fps)
@@ -65,7 +65,7 @@ def test_a_count_of_frames_equals_hugging_face(mp4: Path, count: int) -> None:
 
 @pytest.mark.parametrize("fps", [0.2, 1.0, 2.5, 10.0])
 def test_frames_per_second_equal_hugging_face(mp4: Path, fps: float) -> None:
-    found = read_frames(mp4, Sampling(fps=fps))
+    found = read_frames(mp4, FrameSampling(fps=fps))
     frames, metadata = theirs(mp4, fps=fps)
     assert found.indices.tolist() == metadata.frames_indices.tolist()
     np.testing.assert_array_equal(np.stack(list(map(np.asarray, found.images))), frames)
@@ -99,22 +99,22 @@ def test_other_containers(tmp_path: Path, name: str, codec: str) -> None:
 
 def test_images_are_taken_as_they_are() -> None:
     images = [picture(9, 7), picture(9, 7).convert("L")]
-    found = read_frames(images, Sampling(count=1))
+    found = read_frames(images, FrameSampling(count=1))
     assert [image.size for image in found.images] == [(9, 7), (9, 7)]
     assert [image.mode for image in found.images] == ["RGB", "RGB"]
     assert found.fps is None
     array = np.stack([np.asarray(picture(9, 7))] * 3)
-    assert len(read_frames(array, Sampling(count=1)).images) == 3
+    assert len(read_frames(array, FrameSampling(count=1)).images) == 3
 
 
 def test_a_video_of_fewer_frames_than_asked_for_gives_all(tmp_path: Path) -> None:
     path = written(tmp_path / "short.mp4", frames=3)
-    for sampling in (FOUR, Sampling(count=8, rule="middle"), Sampling(fps=2.0, least=4)):
+    for sampling in (FOUR, FrameSampling(count=8, rule="middle"), FrameSampling(fps=2.0, least=4)):
         assert read_frames(path, sampling).indices.tolist() == [0, 1, 2]
 
 
 def test_what_is_no_video_is_refused(mp4: Path, tmp_path: Path) -> None:
-    def refused(source: Any, words: str, sampling: Sampling = FOUR) -> None:
+    def refused(source: Any, words: str, sampling: FrameSampling = FOUR) -> None:
         with pytest.raises(VideoUnreadable, match=words):
             read_frames(source, sampling)
 
@@ -177,10 +177,10 @@ def test_without_pyav_the_extra_is_named(mp4: Path, run_script: Any) -> None:
     script = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'av' else find(name, *a)\n"
-        "from vtp.runtime.media.frame_sampling import Sampling\n"
+        "from vtp.runtime.media.frame_sampling import FrameSampling\n"
         "from vtp.runtime.media.video import read_frames\n"
         "from vtp.errors import MissingPackage\n"
-        f"try: read_frames({str(mp4)!r}, Sampling(count=1))\n"
+        f"try: read_frames({str(mp4)!r}, FrameSampling(count=1))\n"
         "except MissingPackage as error: print(error)\n"
     )
     out = run_script(script).stdout
@@ -199,15 +199,15 @@ def test_rules_are_hugging_faces(total: int, count: int) -> None:
     if count > total:
         count = total
     metadata = VideoMetadata(total_num_frames=total, fps=10.0)
-    start = Sampling(count=count).indices(total)
+    start = FrameSampling(count=count).indices(total)
     assert start.tolist() == default_sample_indices_fn(metadata, num_frames=count).tolist()
     step = total / count
     middle = torch.arange(step / 2, total, step).int()
     middle = middle[middle < total]
-    assert Sampling(count=count, rule="middle").indices(total).tolist() == middle.tolist()
+    assert FrameSampling(count=count, rule="middle").indices(total).tolist() == middle.tolist()
     groups = torch.arange(0, total, step).int()
     groups = groups[groups < total]
-    assert Sampling(count=count, rule="groups").indices(total).tolist() == groups.tolist()
+    assert FrameSampling(count=count, rule="groups").indices(total).tolist() == groups.tolist()
 
 
 @given(st.integers(2, 3000), st.floats(1, 60), st.floats(0.1, 8))
@@ -217,7 +217,7 @@ def test_groups_per_second_are_hugging_faces(total: int, rate: float, fps: float
     count = min(max(total / rate * fps, 4), most, total) // 2 * 2
     expected = torch.arange(0, total, total / count).int()
     expected = expected[expected < total]
-    sampling = Sampling(fps=fps, rule="groups", group=2, least=4)
+    sampling = FrameSampling(fps=fps, rule="groups", group=2, least=4)
     assert sampling.indices(total, rate).tolist() == expected.tolist()
 
 
@@ -232,14 +232,14 @@ def test_samplings_that_cannot_be() -> None:
         ({"count": 1, "least": 5, "most": 4}, "most"),
     ):
         with pytest.raises(ManifestInvalid, match=words):
-            Sampling(**settings)
+            FrameSampling(**settings)
     with pytest.raises(VideoUnreadable, match=r"clip .* does not say its frames per second"):
-        Sampling(fps=1.0).indices(5, None, "clip")
+        FrameSampling(fps=1.0).indices(5, None, "clip")
     with pytest.raises(VideoUnreadable, match="no frames"):
         FOUR.indices(0)
 
 
 def test_frames_are_copies_of_their_own(mp4: Path) -> None:
-    first, second = read_frames(mp4, Sampling(count=2)).images
+    first, second = read_frames(mp4, FrameSampling(count=2)).images
     assert isinstance(first, Image.Image)
     assert np.abs(np.asarray(first).astype(int) - np.asarray(second)).max() > 20

@@ -37,7 +37,7 @@ class Guided:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ModelAnswer:
     """One answer."""
 
     text: str
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskOptions:
+class AnswerOptions:
     """How the questions are asked."""
 
     max_new_tokens: int | None = None
@@ -66,7 +66,7 @@ class AskOptions:
     """Built engines, which the pipeline was loaded with."""
 
 
-class Asker:
+class Answerer:
     """Greedy answers of one bundle.
 
     Args:
@@ -82,7 +82,7 @@ class Asker:
         pipeline: Pipeline,
         data: QuestionFile,
         journal: Journal,
-        options: AskOptions,
+        options: AnswerOptions,
         progress: Progress,
     ) -> None:
         self.pipeline = pipeline
@@ -98,7 +98,7 @@ class Asker:
         self._digests: dict[int, str] = {}
         self._warm = False
 
-    def ask(self, points: Sequence[tuple[Keep, ...]]) -> dict[tuple[Keep, ...], list[Asked]]:
+    def ask(self, points: Sequence[tuple[Keep, ...]]) -> dict[tuple[Keep, ...], list[ModelAnswer]]:
         """Ask every question at several keeps.
 
         Question by question, so that a machine that gets slower or faster does so for all keeps
@@ -114,7 +114,7 @@ class Asker:
             DataInvalid: a question that the model cannot be asked, by its line.
         """
         clock = Clock(len(points) * len(self.data.questions), self._progress)
-        found: dict[tuple[Keep, ...], list[Asked]] = {point: [] for point in points}
+        found: dict[tuple[Keep, ...], list[ModelAnswer]] = {point: [] for point in points}
         for question in self.data.questions:
             for point in points:
                 asked, fresh = self._one(question, point)
@@ -122,7 +122,7 @@ class Asker:
                 clock.answered(fresh)
         return found
 
-    def each(self, point: tuple[Keep, ...]) -> Iterator[Asked]:
+    def each(self, point: tuple[Keep, ...]) -> Iterator[ModelAnswer]:
         """Ask every question at one keep, as far as is wanted; as ``ask``."""
         clock = Clock(len(self.data.questions), self._progress)
         for question in self.data.questions:
@@ -130,20 +130,20 @@ class Asker:
             clock.answered(fresh)
             yield asked
 
-    def _one(self, question: Question, keep: tuple[Keep, ...]) -> tuple[Asked, bool]:
+    def _one(self, question: Question, keep: tuple[Keep, ...]) -> tuple[ModelAnswer, bool]:
         with named(self.data.path, question):
             if question.line not in self._digests:
                 self._digests[question.line] = question.digest()
         key = _hash([self._setup, self._digests[question.line], list(keep)])
         noted = self._journal.get(key)
         if noted is not None:
-            return read(Asked, noted["asked"], "journal"), False
+            return read(ModelAnswer, noted["asked"], "journal"), False
         with named(self.data.path, question):
             if not self._warm:
                 # The first run of all takes the time of loading too.
                 self._generate(question, keep)
                 self._warm = True
-            asked = _asked(self._generate(question, keep))
+            asked = _recorded(self._generate(question, keep))
         note = {"line": question.line, "keep": list(keep), "asked": write(asked)}
         self._journal.add(key, note)
         return asked, True
@@ -156,9 +156,9 @@ class Asker:
         )
 
 
-def _asked(result: Result) -> Asked:
+def _recorded(result: Result) -> ModelAnswer:
     said = result.guide
-    return Asked(
+    return ModelAnswer(
         text=result.text,
         tokens=result.tokens,
         ttft_ms=result.timings.ttft_ms,
@@ -178,7 +178,7 @@ def named(path: Path, question: Question) -> Iterator[None]:
         raise DataInvalid(str(path), question.line, str(error)) from error
 
 
-def _identity(pipeline: Pipeline, options: AskOptions) -> str:
+def _identity(pipeline: Pipeline, options: AnswerOptions) -> str:
     """sha256 of everything that an answer and its time hang on, but question and keep."""
     return _hash(
         [
