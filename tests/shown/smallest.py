@@ -106,6 +106,7 @@ ROWS: dict[str, Smallest] = {
         always={"--size": "tiny", "--rival": "./rival", "--out": "made.json"},
         why="the rival is a package of its own: a stand-in writes its files",
     ),
+    "python -m vtp.bench.targets": Smallest(always={"--method": "fastervlm", "--repeat": "1"}),
     "python docs/make_cli.py": Smallest(),
     "python docs/make_quotes.py": Smallest(),
     "python docs/make_models.py": Smallest(),
