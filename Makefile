@@ -20,8 +20,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 PIP_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 IMAGE := samples/images/scene.png
+# On models this small, threads mostly wait for each other: one for each test process.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --max-worker-restart 0
 
-.PHONY: demo test lint format docs bench bench-export gpu-check clean
+.PHONY: demo test test-all test-extended lint format docs bench bench-export gpu-check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,7 +54,13 @@ demo: $(VENV)/demo.stamp
 	    random=$(OUT)/tiny-random uniform=$(OUT)/tiny-uniform
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
+	$(TEST) -m "not extended"
+
+test-extended: $(VENV)/dev.stamp
+	$(TEST) -m extended
+
+test-all: $(VENV)/dev.stamp
+	$(TEST)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

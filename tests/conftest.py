@@ -20,6 +20,8 @@ from typing import Any, Protocol
 import hypothesis
 import pytest
 
+from .tiers import is_extended, unmatched
+
 # The same examples in every run; to look for new ones: VTP_HYPOTHESIS=explore make test
 hypothesis.settings.register_profile("vtp", deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
@@ -31,6 +33,17 @@ TINY = ROOT / "samples" / "tiny_llava"
 _PACKAGES = ("numpy", "torch", "transformers", "onnx", "onnxruntime")
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _RANDOM_SIDE = 32
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what ``make test`` leaves out; see ``tests/tiers.py``."""
+    names = [item.nodeid for item in items]
+    for item in items:
+        if is_extended(item.nodeid):
+            item.add_marker("extended")
+    if not config.option.file_or_dir and (left := unmatched(names)):
+        raise pytest.UsageError(f"tests/tiers.py has patterns without a test: {', '.join(left)}")
 
 
 def pytest_report_header() -> list[str]:

@@ -1,21 +1,13 @@
-"""Read tensors of a safetensors file as memory maps, with numpy alone.
-
-Format: eight bytes of header length (little-endian), a JSON header, then the data. See
-https://huggingface.co/docs/safetensors.
-"""
+"""Read tensors of a safetensors file as memory maps, with numpy alone."""
 
 from __future__ import annotations
 
-import json
-import math
-import operator
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import BundleCorrupted
+from .safetensors_header import read_header
 
 _DTYPES = {
     "F64": np.float64,
@@ -28,7 +20,6 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-_MAX_HEADER = 100_000_000
 
 
 class TensorFile:
@@ -41,28 +32,15 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if not 2 <= length <= min(_MAX_HEADER, size - 8):
-                    raise BundleCorrupted(path.name, "has a broken header")
-                header = json.loads(file.read(length))
+            self._header = read_header(path)
         except FileNotFoundError:
             raise BundleCorrupted(path.name, "is missing") from None
-        except (OSError, struct.error, ValueError, RecursionError) as error:
-            if isinstance(error, BundleCorrupted):
-                raise
+        except (OSError, ValueError) as error:
             raise BundleCorrupted(path.name, "has a broken header") from error
-        if not isinstance(header, dict):
-            raise BundleCorrupted(path.name, "has a broken header")
-        header.pop("__metadata__", None)
-        self._header: dict[str, Any] = header
-        self._start = 8 + int(length)
-        self._size = size
 
     def names(self) -> list[str]:
         """Names of all tensors."""
-        return list(self._header)
+        return list(self._header.entries)
 
     def tensor(self, name: str) -> np.ndarray:
         """The tensor as a read-only memory map.
@@ -71,24 +49,15 @@ class TensorFile:
             BundleCorrupted: no such tensor, or its place lies outside the file.
         """
         try:
-            entry = self._header[name]
-            dtype = np.dtype(_DTYPES[entry["dtype"]])
-            shape = tuple(operator.index(dim) for dim in entry["shape"])
-            begin, end = map(operator.index, entry["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
+            place = self._header.place(name)
+            dtype = np.dtype(_DTYPES[place.dtype])
+        except (KeyError, ValueError) as error:
             raise BundleCorrupted(self.path.name, f"has no readable tensor {name!r}") from error
-        count = math.prod(shape)
-        if (
-            min(shape, default=0) < 0
-            or begin < 0
-            or end - begin != count * dtype.itemsize
-            or self._start + end > self._size
-            or max(shape, default=0) > self._size
-        ):
-            raise BundleCorrupted(self.path.name, f"is cut off or misplaces tensor {name!r}")
-        if count == 0:
-            return np.zeros(shape, dtype)
-        return np.memmap(self.path, dtype, "r", self._start + begin, shape)
+        if place.offset + place.nbytes > self._header.size:
+            raise BundleCorrupted(self.path.name, f"is cut off before the end of tensor {name!r}")
+        if place.nbytes == 0:
+            return np.zeros(place.shape, dtype)
+        return np.memmap(self.path, dtype, "r", place.offset, place.shape)
 
 
 def float32_of(rows: np.ndarray) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_all_kinds_in_one_message(vtp: Any, out: Path, model: Path, edited: Any)
     edited(change)
     message = vtp("export", model, "--out", out).error()
     assert "1 missing: language_model.norm.weight; 1 unknown to the model: a; " in message
-    assert "multi_modal_projector.linear_1.bias is (65,), config.json asks for (64,)" in message
+    assert "multi_modal_projector.linear_1.bias is (65,), but config.json says (64,)" in message
 
 
 @pytest.mark.parametrize("cut", [1, 10_000])
