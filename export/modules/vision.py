@@ -25,7 +25,7 @@ class TowerRun(TowerView):
         self.has_cls = parts.has_cls
         self.depth = len(parts.scored)
         self._parts = parts
-        self._first = int(parts.has_cls)
+        self._first = parts.leading
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
         self._hidden: torch.Tensor
@@ -75,13 +75,13 @@ class TowerRun(TowerView):
         return vision_attention(query, key, value, scale, self._mask)
 
     def cls_feature(self) -> torch.Tensor:
-        return self._hidden[:, : self._first]
+        return self._hidden[:, :1]
 
     def cls_attention(self, layer: int = -1) -> torch.Tensor:
         layer = self._parts.scored[layer]
         query, key = self._queries[layer][:, :, :1], self._keys[layer]
         logits = torch.matmul(query, key.transpose(2, 3)).float()
-        return self._of_tokens(torch.softmax(logits, dim=-1)[:, :, 0, 1:])
+        return self._of_tokens(torch.softmax(logits, dim=-1)[:, :, 0, self._first :])
 
     def received_attention(self, layer: int = -1) -> torch.Tensor:
         layer = self._parts.scored[layer]

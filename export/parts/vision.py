@@ -45,6 +45,8 @@ class VisionParts:
     """``(images, tokens, width)`` -> ``(images, tokens, language width)``."""
     has_cls: bool
     """Whether row 0 is a [CLS] token."""
+    registers: int = 0
+    """Rows between [CLS] and the patches, which are no image tokens."""
     grid: tuple[int, int]
     """Rows and columns of image tokens; where that depends on the image, of a typical one."""
     image_size: tuple[int, int] | None
@@ -82,6 +84,11 @@ class VisionParts:
     def one_to_one(self) -> bool:
         """Whether an image is one tile, and every patch of it a token."""
         return not self.tiled and self.merge is None and not self.free_size
+
+    @property
+    def leading(self) -> int:
+        """Rows before the patches: [CLS] and registers."""
+        return int(self.has_cls) + self.registers
 
     def modules(self) -> dict[str, nn.Module]:
         """All that holds weights, by name."""
