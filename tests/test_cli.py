@@ -311,7 +311,7 @@ def test_an_export_tells_the_result_on_stdout_and_progress_on_stderr(
     assert outcome.status == 0
     assert outcome.out.count("\n") == 1
     assert outcome.out.startswith(f"{out}: random, 4 of 16 image tokens kept by default; ")
-    steps = ["reading the model", "tracing vision for ort", "writing weights", "checking target"]
+    steps = ["reading the model", "tracing vision", "writing weights", "checking target"]
     places = [outcome.err.index(step) for step in steps]
     assert places == sorted(places)
     plan = json.loads((out / "manifest.json").read_text())["plan"]

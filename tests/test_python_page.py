@@ -35,7 +35,7 @@ def test_the_blocks_of_the_page_run(
         exec(compile("\n" * lines + block[1], str(PAGE), "exec"), names)
     out = capsys.readouterr().out
     assert "the image: nowhere.png cannot be read as an image" in out
-    assert "this model takes no video" in out
+    assert "does not support videos" in out
     assert "the pipeline has been closed" in out
 
 

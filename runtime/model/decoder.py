@@ -196,8 +196,9 @@ class Decoder:
     def _run_before(self, prompt: SplicedPrompt, mark: Mark) -> dict[str, np.ndarray]:
         """What the graphs before the stages put out, by name; nothing without an image or text
         behind it."""
-        images, texts = prompt.placement.image_rows, prompt.placement.rows_after_images
-        if not len(images) or not len(texts):
+        images = prompt.placement.image_rows
+        texts = prompt.placement.rows_after_images if len(images) else images
+        if not len(texts):
             return {}
         sizes = {"tokens": prompt.placement.tokens, "image_tokens": len(images)}
         found: dict[str, np.ndarray] = {}

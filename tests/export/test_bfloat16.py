@@ -66,7 +66,7 @@ def test_its_graphs_answer_as_transformers_with_rounded_weights(
 
 
 def test_no_processor_runs_it(bundle: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"no bfloat16.*--dtype float32 or float16"):
+    with pytest.raises(EngineUnavailable, match=r"does not support bfloat16.*--dtype float32 or float16"):
         vtp.load(bundle, "cpu")
     manifest = Bundle(bundle).manifest
     assert "bfloat16" in str(why_not("cpu", manifest))
@@ -76,7 +76,7 @@ def test_no_processor_runs_it(bundle: Path) -> None:
 
 def test_target_ort_has_none(llava: Callable[[str], Path], tmp_path: Path) -> None:
     options = ExportOptions(dtype="bfloat16", targets=("ort",))
-    with pytest.raises(TargetLacksType, match="ort has no bfloat16"):
+    with pytest.raises(TargetLacksType, match="ort does not support bfloat16"):
         export_model(str(llava("grouped-query")), tmp_path / "out", options)
 
 

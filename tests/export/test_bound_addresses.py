@@ -43,7 +43,7 @@ class OnHost(OnnxRuntimeCuda):
 @pytest.fixture
 def on_host(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the engine."""
-    monkeypatch.setitem(ENGINES, "cuda", "onnxruntime_cuda:OnHost")
+    monkeypatch.setitem(ENGINES, "cuda", "onnxruntime.cuda:OnHost")
     monkeypatch.setattr("vtp.runtime.engines.onnxruntime.cuda.OnHost", OnHost, raising=False)
     return "cuda"
 
