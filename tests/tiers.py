@@ -6,12 +6,69 @@ against the whole name of a test; ``KEPT`` wins over ``EXTENDED``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-EXTENDED: dict[str, str] = {}
+EXTENDED: dict[str, str] = {
+    "tests/shown/test_vtp.py::test_it_runs*": "commands of the pages; test_known.py knows them",
+    "tests/shown/test_python.py::test_it_runs*": "scripts of the pages; test_known.py knows them",
+    "tests/calibration/test_keep.py::test_the_choice_holds*": "figures of test_bound.py",
+    "tests/calibration/test_exit.py::test_the_choice_holds*": "the table's own test beside it",
+    "tests/calibration/test_exit.py::test_a_threshold_does*": "test_wishes, on the same answers",
+    "tests/calibration/test_schedule.py::test_it_beats*": "the search's own tests beside it",
+    "tests/calibration/test_interruption.py::*": "the same with SIGINT",
+    "tests/calibration/test_quantize.py::test_held_out*": "the bound's own tests beside it",
+    "tests/calibration/test_quantize.py::test_tensorrt_rtx*": "builds of exported graphs",
+    "tests/calibration/test_quantize.py::test_awq*": "tests/export/test_awq.py",
+    "tests/calibration/test_quantize.py::test_a_bundle_that_was_checked*": "the whole bundle",
+    "tests/calibration/test_quantize.py::test_the_part_that_suffers*": "tests/export/test_qdq.py",
+    "tests/calibration/test_quantize.py::test_a_bound_out_of_reach*": "as in test_keep.py",
+    "tests/bench/gpu/test_engines.py::*": "for a device; test_main.py runs them without one",
+    "tests/bench/gpu/test_transformers.py::*": "as above",
+    "tests/bench/test_real_model.py::*": "a benchmark",
+    "tests/export/test_check_depth.py::test_every_kind*": "one kind of stage",
+    "tests/export/test_library_settings.py::test_rotary*": "one kind of rotary embedding",
+    "tests/export/test_library_settings.py::test_a_window*": "the context's own tests beside it",
+    "tests/export/test_library_settings.py::test_a_long_rope*": "as above",
+    "tests/export/test_published_folders.py::test_mistakes*": "each mistake, in test_bad_input.py",
+    "tests/export/test_published_folders.py::test_a_type_in_a_part*": "one type in one part",
+    "tests/export/test_tensorrt_rtx.py::test_every_graph_builds*": "a build of each kind of graph",
+    "tests/export/test_trt10.py::test_every_operator*": "the methods with the most operators",
+    "tests/export/test_bound_addresses.py::test_the_golden*": "one stage, not several",
+    "tests/export/test_bound_addresses.py::test_a_provider*": "a missing one, in test_doctor.py",
+    "tests/families/test_video.py::*[[]*/*[]]": "the same models in transformers' layout",
+    "tests/families/test_build.py::test_a_build_takes*": "that every graph builds",
+    "tests/families/test_hub.py::*": "three repositories",
+    "tests/families/test_full_size.py::*": "one size",
+    "tests/trt_plugins/test_kernel.py::test_source_meets*": "test_shipped_ptx.py",
+    "tests/trt_plugins/test_shipped_ptx.py::*on_many_tokens*": "the same code on fewer tokens",
+    "tests/test_without_torch.py::test_without_extras*": "a device's environment",
+    "tests/test_bad_input.py::test_a_hub_that_cannot*[[]True[]]": "the other case",
+    "tests/test_interrupt.py::*[[]15-*": "the same with SIGINT",
+}
 """Pattern -> what stands for these tests in the default tier."""
 
-KEPT: tuple[str, ...] = ()
+KEPT: tuple[str, ...] = (
+    "tests/shown/test_vtp.py::test_it_runs[[]vtp list*",
+    "tests/shown/test_vtp.py::test_it_runs[[]vtp inspect*",
+    "tests/shown/test_vtp.py::test_it_runs[[]vtp doctor*",
+    "tests/shown/test_vtp.py::test_it_runs[[]vtp verify*",
+    "tests/shown/test_python.py::test_it_runs[[]python docs/make*",
+    "tests/calibration/test_interruption.py::*[[]2[]]",
+    "tests/export/test_check_depth.py::*[[]fastv-1-float32[]]",
+    "tests/export/test_library_settings.py::test_rotary*[[]llama3[]]",
+    "tests/export/test_published_folders.py::test_a_type_in_a_part*[[]parts0-torch_dtype-float16[]]",
+    "tests/export/test_tensorrt_rtx.py::*[[]multi-head[]]",
+    "tests/export/test_tensorrt_rtx.py::*[[]guide[]]",
+    "tests/export/test_tensorrt_rtx.py::*[[]int4[]]",
+    "tests/export/test_trt10.py::*cdpruner*",
+    "tests/export/test_trt10.py::*sparsevlm*",
+    "tests/export/test_bound_addresses.py::*[[]fastervlm[]]",
+    "tests/families/test_hub.py::*llava-1.5-7b*",
+    "tests/families/test_hub.py::*Qwen2.5-VL-3B*",
+    "tests/families/test_hub.py::*InternVL3-1B*",
+    "tests/families/test_full_size.py::*[[]llava-*",
+)
 """Of those, the ones that stay."""
 
 
@@ -29,7 +86,5 @@ def unmatched(names: list[str]) -> list[str]:
     ]
 
 
-def _matches(name: str, patterns: object) -> bool:
-    # Brackets stand in names of tests, and are no sets of letters.
-    plain = name.replace("[", "<").replace("]", ">")
-    return any(fnmatchcase(plain, str(p).replace("[", "<").replace("]", ">")) for p in patterns)  # type: ignore[attr-defined]
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

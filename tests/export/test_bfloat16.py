@@ -66,7 +66,9 @@ def test_its_graphs_answer_as_transformers_with_rounded_weights(
 
 
 def test_no_processor_runs_it(bundle: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"does not support bfloat16.*--dtype float32 or float16"):
+    with pytest.raises(
+        EngineUnavailable, match=r"does not support bfloat16.*--dtype float32 or float16"
+    ):
         vtp.load(bundle, "cpu")
     manifest = Bundle(bundle).manifest
     assert "bfloat16" in str(why_not("cpu", manifest))

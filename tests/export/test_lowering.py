@@ -16,6 +16,7 @@ import torch
 from vtp.errors import GraphNotLowered
 from vtp.export import ExportOptions, export_model
 from vtp.export.graphs.neutral import NeutralGraph
+from vtp.export.graphs.trace_cache import VARIABLE
 from vtp.export.targets import TARGETS, make_target
 from vtp.export.targets.base import lower
 
@@ -161,6 +162,7 @@ def test_each_graph_is_traced_once_for_all_targets(
         return export(module, *arguments, **options)
 
     monkeypatch.setattr(torch.export, "export", counted)
+    monkeypatch.delenv(VARIABLE)
     stages_of = {"layers": (1, 2), "ratios": (0.5, 0.25)}
     options = ExportOptions(method="pyramiddrop", parameters=stages_of, targets=tuple(TARGETS))
     manifest = export_model(str(llava("grouped-query")), tmp_path / "out", options)

@@ -150,7 +150,7 @@ def test_a_variant_is_read_where_it_is_the_only_one(vtp: Any, model: Path, tmp_p
     export_model(str(model), tmp_path / "one", ONE)
     shutil.copy(model / "model.fp16.safetensors", model / "model.fp32.safetensors")
     message = refused(vtp, model, tmp_path)
-    assert "of model.fp16.safetensors and model.fp32.safetensors, leave one" in message
+    assert "keep only one of model.fp16.safetensors and model.fp32.safetensors" in message
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_a_tokenizer_without_the_image_token_is_told(
     (model / "tokenizer_config.json").unlink()
     message = refused(vtp, model, tmp_path)
     assert "has no image token" in message
-    assert "config.json says that it is id 4" in message
+    assert "according to config.json it has id 4" in message
 
 
 # --- from the hub ----------------------------------------------------------------------------
