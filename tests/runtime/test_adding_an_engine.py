@@ -19,9 +19,9 @@ MODULE = "vtp.runtime.engines.reference"
 
 
 @pytest.fixture(scope="module")
-def added() -> Iterator[None]:
+def added(root: Path) -> Iterator[None]:
     """The file of the page, where it would lie in ``runtime/engines``, and its row."""
-    spec = spec_from_file_location(MODULE, Path(__file__).with_name("reference.py"))
+    spec = spec_from_file_location(MODULE, root / "docs" / "reference_engine.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
