@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -250,6 +250,23 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     os.environ.setdefault("VTP_TRACE_CACHE", str(shared / "traces"))
+
+
+@pytest.fixture(scope="session")
+def one_registry() -> Iterator[None]:
+    """torch builds its table of ONNX operators anew for every graph; here once for all tests.
+
+    It is only read. (Not done outside of tests: see docs/decisions/0026.)
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:
+        yield
+        return
+    usual = ONNXRegistry.from_torchlib
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(usual)))
+        yield
 
 
 @pytest.fixture(scope="session")
