@@ -26,6 +26,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
+from ...errors import OptionInvalid
 from ..modules.graphs import WrappedGraph
 from .tracing import trace
 
@@ -46,11 +47,21 @@ def cached_trace(graph: WrappedGraph) -> ir.Model:
     if key is None:
         return trace(graph)
     path = Path(folder) / f"{key}.onnx"
-    if not path.is_file():
+    model = _read(path)
+    if model is None:
         model = trace(graph)
         _write(model, path)
-        return model
-    model = ir.load(path)
+    return model
+
+
+def _read(path: Path) -> ir.Model | None:
+    """The graph of a file; None where there is none, or one that is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        model = ir.load(path)
+    except Exception:  # protobuf and onnx_ir raise many types
+        return None
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value = None
@@ -59,7 +70,10 @@ def cached_trace(graph: WrappedGraph) -> ir.Model:
 
 def _write(model: ir.Model, path: Path) -> None:
     """Whole or not at all, whoever writes the same at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionInvalid(VARIABLE, path.parent, f"a folder to write to ({error})") from error
     copy = model.clone()
     for name, value in copy.graph.initializers.items():
         if value.const_value is None:

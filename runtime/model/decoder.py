@@ -43,7 +43,9 @@ from ..bundle.plan import Drop, Plan, recycled
 from ..engines.base import Buffer, Engine, Graph
 from ..files.tensorfile import float32_of
 from .cache import CachedRun, KVCache, StageCache
+from .embedding import embedding_rows
 from .marks import Mark, unmarked
+from .score_inputs import ScoreInputs
 from .token_placement import SplicedPrompt, TokenPlacement
 
 
@@ -177,7 +179,7 @@ class Decoder:
                 drop = self.plan.decoder_drops[number - 1]
                 count = len(placement.image_rows) if counts is None else counts[number - 1]
                 before = cache.stages[number - 1]
-                reads = _ScoreInputs(outputs, before, placement, scores or {}, computed)
+                reads = ScoreInputs(outputs, before, placement, scores or {}, computed)
                 hidden, done = self._drop(number, drop, count, hidden, reads, stage.length)
                 dropped.append(done)
                 placement = done.after
@@ -229,7 +231,7 @@ class Decoder:
         return self.engine.buffer(whole(tensor.shape), tensor.dtype)
 
     def _drop(
-        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: _ScoreInputs, start: int
+        self, number: int, drop: Drop, count: int, hidden: Buffer, reads: ScoreInputs, start: int
     ) -> tuple[Buffer, DropOutput]:
         """Drop before stage ``number``, whose cache holds ``start`` tokens."""
         placement = reads.placement
@@ -271,7 +273,7 @@ class Decoder:
         scores = outputs[SCORES].read().copy()
         return outputs[HIDDEN_STATES_OUT], DropOutput(drop, placement, after, scores)
 
-    def _read(self, name: str, reads: _ScoreInputs, drop: Drop, groups: int) -> Buffer:
+    def _read(self, name: str, reads: ScoreInputs, drop: Drop, groups: int) -> Buffer:
         """An input of a drop graph that its score asks for."""
         if name == KEY_CACHE:
             return reads.cache.last_keys
@@ -310,43 +312,6 @@ class Decoder:
         buffer = self.engine.buffer(values.shape, kind)
         buffer.write(values)
         return buffer
-
-
-def embedding_rows(table: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Rows ``(n, width)`` float32 of an embedding table, for token ids ``(n,)``.
-
-    Raises:
-        BundleCorrupted: an id that the table does not have.
-    """
-    try:
-        rows = float32_of(table[tokens])
-    except IndexError:
-        raise BundleCorrupted(
-            "tokenizer.json", f"gives token {tokens.max()}, but the model knows {len(table)}"
-        ) from None
-    return rows
-
-
-@dataclass
-class _ScoreInputs:
-    """What a drop's score may read."""
-
-    outputs: Mapping[str, Buffer]
-    cache: StageCache
-    placement: TokenPlacement
-    external: Mapping[str, Sequence[np.ndarray]]
-    computed: Mapping[str, np.ndarray]
-    """What graphs before the stages put out, by name."""
-
-    def external_scores(self, name: str, groups: int) -> np.ndarray:
-        """``(groups, candidates)``: of the tokens that arrive, picked from scores of all."""
-        placement = self.placement
-        # A merged token stands for no place: it comes last.
-        found = np.full(len(placement.image_rows), np.finfo(np.float32).min, np.float32)
-        for image, scores in enumerate(self.external[name]):
-            own = (placement.images == image) & (placement.entries >= 0)
-            found[own] = scores[placement.entries[own]]
-        return found.reshape(groups, -1)
 
 
 class _StageRun:
@@ -389,7 +354,7 @@ class DecodeLoop:
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
         self._decoder = decoder
         self._cache = cache
-        self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
+        self._embeds = decoder.buffer(decoder.kind, INPUTS_EMBEDS, tokens=1)
         self._per_stage = decoder.plan.positions == "compact-per-stage"
         self._steps: list[_StageRun] = []
         hidden = self._embeds

@@ -17,7 +17,8 @@ from ..bundle.plan import Extent, Plan
 from ..engines import make_engine
 from ..engines.base import Engine
 from ..engines.capacity import capacities, check_request
-from ..model.decoder import Decoder, embedding_rows
+from ..model.decoder import Decoder
+from ..model.embedding import embedding_rows
 from ..model.tokenizer import Text
 from ..model.vision import Vision, vision_graphs
 

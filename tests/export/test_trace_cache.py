@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from vtp.errors import OptionInvalid
 from vtp.export import ExportOptions, export_model
 from vtp.export.graphs import trace_cache
 from vtp.export.graphs.trace_cache import VARIABLE
@@ -28,8 +29,8 @@ class Scaled(nn.Module):
 
 
 def wrapped(module: nn.Module, width: int = 4, name: str = "scaled") -> WrappedGraph:
-    x = TensorSpec(name="x", dtype="float32", shape=("tokens", width))
-    spec = GraphSpec(name=name, inputs=(x,), outputs=(x,))
+    x, y = (TensorSpec(name=n, dtype="float32", shape=("tokens", width)) for n in ("x", "y"))
+    spec = GraphSpec(name=name, inputs=(x,), outputs=(y,))
     return WrappedGraph(spec=spec, module=module)
 
 
@@ -76,6 +77,25 @@ def test_a_change_of_the_source_or_of_a_package_changes_the_key(
 
 def test_what_cannot_be_described_is_traced_anew() -> None:
     assert trace_cache._key(wrapped(Scaled(how=object()))) is None
+
+
+def test_a_damaged_file_is_traced_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "traces"))
+    module = Scaled()
+    first = trace_cache.cached_trace(wrapped(module))
+    (file,) = (tmp_path / "traces").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    again = trace_cache.cached_trace(wrapped(module))
+    assert [node.op_type for node in again.graph] == [node.op_type for node in first.graph]
+    assert file.read_bytes() == whole
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(OptionInvalid, match=f"{VARIABLE}.*folder"):
+        trace_cache.cached_trace(wrapped(Scaled()))
 
 
 @pytest.mark.slow
