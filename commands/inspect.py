@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BundleError
-from ..runtime.bundle.contract import cache_place, is_cache
+from ..runtime.bundle.contract import cache_place, is_cache, kind_of
 from ..runtime.bundle.cost import FLOPS_FORMULA, cost
 from ..runtime.bundle.keep import show_keeps
 from .options import bundle_argument, format_option
@@ -40,7 +40,10 @@ def inspect(bundle: Path, form: str) -> None:
     sections: dict[str, Sequence[Mapping[str, Any]]] = {
         "bundle": [{"entry": key, "value": value} for key, value in _facts(opened).items()],
         "stages": _stages(opened),
-        "graphs": [_graph(record, form) for record in opened.manifest.graphs],
+        "graphs": [
+            _graph(record, form, opened.manifest.plan.guide is not None)
+            for record in opened.manifest.graphs
+        ],
         "files": _files(opened, form, problems),
         "variants": [_variant(record) for record in opened.manifest.variants],
         "engines": _engines(opened),
@@ -148,13 +151,14 @@ def _stages(bundle: Bundle) -> list[dict[str, Any]]:
     return rows
 
 
-def _graph(record: Any, form: str) -> dict[str, Any]:
+def _graph(record: Any, form: str, guides: bool) -> dict[str, Any]:
     row = {
         "graph": record.name,
         "target": record.target,
         "file": record.file,
         "opset": record.opset,
         "bytes": record.bytes,
+        "computes": kind_of(record.name, guides).about,
     }
     for side in ("inputs", "outputs"):
         specs = getattr(record, side)

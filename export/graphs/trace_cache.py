@@ -73,7 +73,9 @@ def _write(model: ir.Model, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionInvalid(VARIABLE, path.parent, f"a folder to write to ({error})") from error
+        raise OptionInvalid(
+            VARIABLE, str(path.parent), f"a folder to write to ({error})"
+        ) from error
     copy = model.clone()
     for name, value in copy.graph.initializers.items():
         if value.const_value is None:

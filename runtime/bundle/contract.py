@@ -393,3 +393,18 @@ VISION_SIDE = (VISION, VIDEO, SHRINK)
 BEFORE_STAGES = (RATERS_KIND,)
 """Graphs that run once for a prompt, before the first language stage: what they put out, a drop's
 score reads."""
+
+
+def kind_of(name: str, guides: bool = False) -> GraphKind:
+    """The row of a graph.
+
+    Args:
+        name: of the graph, as in the manifest.
+        guides: whether the bundle guides another.
+    """
+    if guides and name == GUIDE_KIND.name:
+        return GUIDE_KIND
+    stem = name.partition(".")[0]
+    return next(
+        kind for kind in KINDS if kind is not GUIDE_KIND and kind.name.partition(".")[0] == stem
+    )

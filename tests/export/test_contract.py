@@ -13,8 +13,7 @@ import pytest
 
 from vtp.runtime.bundle import contract
 from vtp.runtime.bundle.bundle import Bundle
-from vtp.runtime.bundle.contract import KINDS, GraphKind, Tensor
-from vtp.runtime.bundle.manifest import GraphRecord, Manifest
+from vtp.runtime.bundle.contract import KINDS, Tensor, kind_of
 from vtp.runtime.engines.capacity import BuildSizes, make_limits, ranges
 
 FIXED = {"width", "heads", "kv_heads", "head_dim", "vocab", "axes"}
@@ -48,19 +47,6 @@ def test_no_name_is_spelled_anywhere_else(root: Path) -> None:
     assert not offenders
 
 
-def kind_of(record: GraphRecord, manifest: Manifest) -> GraphKind:
-    """The row of a graph of a bundle."""
-    name, _ = contract.kind_and_number(record.name)
-    if record.name == contract.language_graph(0) and manifest.plan.guide is not None:
-        return contract.GUIDE_KIND
-    (kind,) = (
-        kind
-        for kind in KINDS
-        if kind is not contract.GUIDE_KIND and kind.name.partition(".")[0] == name
-    )
-    return kind
-
-
 def row_of(rows: tuple[Tensor, ...], name: str) -> Tensor | None:
     pattern = re.sub(r"\.\d+\.", ".{layer}.", name)
     return next((row for row in rows if row.name in (name, pattern)), None)
@@ -88,7 +74,8 @@ def test_graphs_of_a_bundle_are_those_of_the_table(
     manifest = Bundle(exported("grouped-query", **BUNDLES[name])).manifest
     sizes = manifest.language.sizes
     for record in manifest.graphs:
-        kind, appended = kind_of(record, manifest), record.target == "trt10"
+        kind = kind_of(record.name, manifest.plan.guide is not None)
+        appended = record.target == "trt10"
         for specs, rows in ((record.inputs, kind.inputs), (record.outputs, kind.outputs)):
             present = {spec.name for spec in specs}
             for spec in specs:
@@ -136,3 +123,16 @@ def test_the_page_shows_the_table(root: Path, run_script: Any) -> None:
         "assert text.count('| input |') > 30\n"
     )
     run_script(script)
+
+
+def test_every_kind_is_found_by_the_name_of_its_graph() -> None:
+    found = {
+        "vision": contract.VISION_KIND,
+        "video": contract.VIDEO_KIND,
+        "language.3": contract.LANGUAGE_KIND,
+        "drop.1": contract.DROP_KIND,
+        "check.0": contract.CHECK_KIND,
+        "language.0": contract.LANGUAGE_KIND,
+    }
+    assert {name: kind_of(name) for name in found} == found
+    assert kind_of("language.0", guides=True) is contract.GUIDE_KIND
