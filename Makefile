@@ -1,5 +1,6 @@
 # make demo          export the sample model, ask it questions, print a table of its accuracy
-# make test          run the whole test suite
+# make test          run the tests that a change needs
+# make test-all      run every test (make test-extended: only those that make test leaves out)
 # make lint          check formatting, lint and types
 # make format        format the code
 # make docs          write the generated parts of docs/
