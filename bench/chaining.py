@@ -32,7 +32,7 @@ class _Side:
         plan, language = manifest.plan, manifest.language
         layout = manifest.prompt
         tokens = self.pipe.text.encode(layout.render_turn(manifest.golden.prompt, 1, first=True))
-        embeds = self.pipe.engine.buffer((1, plan.tokens, language.width), "float32")
+        embeds = self.pipe.engine.buffer((1, plan.tokens, language.row_width(0)), "float32")
         random = np.random.default_rng(0)
         embeds.write(random.standard_normal(embeds.shape, dtype=np.float32) * 0.02)
         numbers = np.arange(plan.tokens)

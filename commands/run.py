@@ -238,6 +238,7 @@ def _document(result: Result) -> dict[str, Any]:
 def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], target: Path) -> None:
     """One overlay for each image, not of videos, of the patches that reach the last layer; several
     are numbered before the suffix."""
+    from ..runtime.chat.media import parts_of
     from ..runtime.media.images import load_image
     from ..runtime.media.overlay import save_overlay
 
@@ -245,10 +246,14 @@ def _overlays(pipeline: Pipeline, result: Result, images: tuple[Path, ...], targ
         print("[no overlay: the guide answered, so nothing was dropped]", file=sys.stderr)
         return
     manifest = pipeline.bundle.manifest
-    for number, (source, kept) in enumerate(zip(images, result.reached, strict=False), start=1):
+    reached = iter(result.reached)
+    for number, source in enumerate(images, start=1):
         image = load_image(source, max_pixels=pipeline.max_pixels)
         medium = manifest.preprocessing(image, len(images))
+        shown: list[int] = []
+        for place, part in enumerate(parts_of(medium, manifest.prompt)):
+            shown += (place * part.tile_tokens + part.shown(next(reached))).tolist()
         several = target.with_stem(f"{target.stem}-{number}")
         path = target if len(images) == 1 else several
-        save_overlay(path, image, medium.shown(kept), grid=medium.grid, boxes=medium.boxes.tolist())
+        save_overlay(path, image, shown, grid=medium.grid, boxes=medium.boxes.tolist())
         print(f"[overlay: {path}]", file=sys.stderr)

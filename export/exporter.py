@@ -246,10 +246,9 @@ class _Export:
         return checked_layers(self.options.check, cut.plan, cut.parameters)
 
     def _trace(self, cut: CutModel) -> Iterator[NeutralGraph]:
-        shrinks = self.opened.family.shrinks(self.opened.preprocessing)
-        width = cut.language.config.hidden_size
+        shrinks = self.opened.preprocessing.shrinks
         for graph in (
-            *vision_graphs(cut.vision, cut.video, cut.recipe.vision, width, shrinks),
+            *vision_graphs(cut.vision, cut.video, cut.recipe.vision, cut.language, shrinks),
             *language_graphs(cut.language, cut.plan),
         ):
             self.progress.step(f"tracing {graph.spec.name}")
@@ -282,7 +281,10 @@ class _Export:
             for target, name, model in planned.lowered
         ]
         if planned.layers is not None:
-            records += [self._write_check_graph(target, planned.layers) for target in self.targets]
+            width = cut.language.config.hidden_size
+            records += [
+                self._write_check_graph(target, planned.layers, width) for target in self.targets
+            ]
         language = language_record(
             cut.language, embedding, separator, self.options.dtype, self.quantized
         )
@@ -349,9 +351,11 @@ class _Export:
         ir.save(model, self.folder / graph_file(name, target))
         return graph_record(self.folder, name, target, model)
 
-    def _write_check_graph(self, target: str, layers: int) -> GraphRecord:
+    def _write_check_graph(self, target: str, layers: int, width: int) -> GraphRecord:
         source = graph_file(language_graph(0), target)
-        model = cut_graph(self.folder / source, layers, self.folder / graph_file(CHECK, target))
+        model = cut_graph(
+            self.folder / source, layers, width, self.folder / graph_file(CHECK, target)
+        )
         return graph_record(self.folder, CHECK, target, model)
 
     def _write_tokenizer(self) -> FileRecord:

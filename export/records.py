@@ -70,6 +70,7 @@ def language_record(
         position_axes=language.position_axes,
         separator=separator,
         weights=weights,
+        planes=language.planes,
     )
 
 

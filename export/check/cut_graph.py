@@ -29,7 +29,7 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 _AFTER = ("norm.", "head.")
 
 
-def cut_graph(source: Path, layers: int, out: Path) -> ir.Model:
+def cut_graph(source: Path, layers: int, width: int, out: Path) -> ir.Model:
     """Write the graph of the first ``layers`` layers of a first language stage.
 
     Its output ``logits (batch, width)`` is the hidden state of the last token in float32; its other
@@ -38,6 +38,7 @@ def cut_graph(source: Path, layers: int, out: Path) -> ir.Model:
     Args:
         source: the stage's file.
         layers: layers to keep, at least one.
+        width: of the hidden state.
         out: file to write, beside ``source``.
 
     Raises:
@@ -49,23 +50,21 @@ def cut_graph(source: Path, layers: int, out: Path) -> ir.Model:
     values = [*graph.inputs, *graph.initializers.values()]
     late = _readers(value for value in values if _layer(str(value.name), layers) >= layers)
     hidden = _end(graph, late, values, layers)
-    index = ir.Value(
-        name="last_row",
-        shape=ir.Shape([]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor(np.array(-1), name="last_row"),
-    )
-    graph.register_initializer(index)
-    row = ir.node("Gather", [hidden, index], {"axis": 1})
-    wide = ir.node("Cast", row.outputs, {"to": int(ir.DataType.FLOAT)})
-    graph.extend([row, wide])
-    logits = wide.outputs[0]
-    shape = hidden.shape or _stage_shape(graph)
+    row = ir.node("Gather", [hidden, _constant(graph, "last_row", -1)], {"axis": 1})
+    last = ir.node("Cast", row.outputs, {"to": int(ir.DataType.FLOAT)})
+    graph.extend([row, last])
+    if hidden.name == HIDDEN_STATES_OUT and hidden.shape is not None and hidden.shape[-1] != width:
+        # Planes of later layers follow the hidden state.
+        own = {"own_start": 0, "own_end": width, "own_axis": 1}
+        places = [_constant(graph, name, [place]) for name, place in own.items()]
+        last = ir.node("Slice", [*last.outputs, *places])
+        graph.append(last)
+    logits = last.outputs[0]
     for value in graph.outputs:
         if value.name == LOGITS:
             value.name = f"{LOGITS}_of_all"
     logits.name, logits.dtype = LOGITS, ir.DataType.FLOAT
-    logits.shape = ir.Shape([shape[0], shape[-1]])
+    logits.shape = ir.Shape([_stage_shape(graph)[0], width])
     presents = [
         value
         for value in graph.outputs
@@ -77,6 +76,15 @@ def cut_graph(source: Path, layers: int, out: Path) -> ir.Model:
     graph.name = CHECK
     ir.save(model, out)
     return model
+
+
+def _constant(graph: ir.Graph, name: str, value: int | list[int]) -> ir.Value:
+    tensor = ir.tensor(np.array(value, dtype=np.int64), name=name)
+    made = ir.Value(
+        name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(made)
+    return made
 
 
 def _ask_first_cache(graph: ir.Graph) -> None:

@@ -72,16 +72,12 @@ def make_golden(
     image, layout = sample_image(), opened.prompt
     image.save(folder / IMAGE)
     text = Text(folder / "tokenizer.json")
-    samples = [
-        Sample(
-            golden_media(opened, image, frames),
-            image.size[::-1],
-            text.encode(golden_turn(layout, PROMPT, frames)),
-            layout.placeholders,
-            frames,
-        )
-        for frames in ((0,) if layout.video is None else (0, VIDEO_FRAMES))
-    ]
+    samples = []
+    for frames in (0,) if layout.video is None else (0, VIDEO_FRAMES):
+        media = golden_media(opened, image, frames)
+        tokens = text.encode(golden_turn(layout, PROMPT, media))
+        size = image.size[::-1]
+        samples.append(Sample(list(media.placed), size, tokens, layout.placeholders, frames))
     keeps: list[tuple[Keep, ...]] = [(1.0,) * len(plan.drops)]
     if plan.keeps(None) != keeps[0]:
         keeps.append(plan.keeps(None))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ...errors import ParityFailed
 from ...runtime.bundle.contract import DROP, LANGUAGE, VISION
@@ -102,7 +103,6 @@ def plain_reference(family: Family, model: Any, sample: Sample, steps: int = STE
     """
     embeds = [family.image_features(model, one, sample.size) for one in sample.media]
     axes = len(sample.media[0].offsets)
-    table = model.get_input_embeddings()
     rows: list[torch.Tensor] = []
     numbers: list[np.ndarray] = []
     seen, number = 0, 0
@@ -113,11 +113,11 @@ def plain_reference(family: Family, model: Any, sample: Sample, steps: int = STE
             numbers.append(number + medium.offsets)
             seen, number = seen + 1, number + medium.span
         else:
-            rows.append(table(torch.tensor([token])))
+            rows.append(_text_row(model, token, embeds[0].shape[-1]))
             numbers.append(np.full((axes, 1), number))
             number += 1
     inputs = torch.cat(rows)[None]
-    logits = _greedy(model, inputs, np.concatenate(numbers, axis=1), steps)
+    logits = _greedy(family, model, inputs, np.concatenate(numbers, axis=1), steps)
     return Plain(torch.cat(embeds).float().numpy(), logits)
 
 
@@ -141,14 +141,23 @@ def check_unpruned(staged: Reference, plain: Plain, tolerance: float) -> None:
             raise ParityFailed(graph, measured, f"{limit:.3g}")
 
 
-def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray, steps: int) -> np.ndarray:
+def _text_row(model: Any, token: int, width: int) -> torch.Tensor:
+    """``(1, row_width)``: a token's embedding, zeros in the place of planes."""
+    row = model.get_input_embeddings()(torch.tensor([token]))
+    return nn.functional.pad(row, (0, width - row.shape[-1]))
+
+
+def _greedy(
+    family: Family, model: Any, inputs: torch.Tensor, positions: np.ndarray, steps: int
+) -> np.ndarray:
     """Logits ``(steps, vocab)``; ``positions (axes, tokens)`` of the prompt."""
     rows: list[torch.Tensor] = []
     cache = None
     numbers = torch.from_numpy(positions)
     for _ in range(steps):
-        out = model.model.language_model(
-            inputs_embeds=inputs,
+        out = family.decode(
+            model,
+            inputs,
             # (axes, 1, tokens) with M-RoPE, else (1, tokens).
             position_ids=numbers[:, None] if len(numbers) > 1 else numbers,
             past_key_values=cache,
@@ -157,7 +166,7 @@ def _greedy(model: Any, inputs: torch.Tensor, positions: np.ndarray, steps: int)
         cache = out.past_key_values
         rows.append(model.lm_head(out.last_hidden_state[:, -1])[0])
         token = int(rows[-1].argmax()) % model.config.text_config.vocab_size
-        inputs = model.get_input_embeddings()(torch.tensor([[token]]))
+        inputs = _text_row(model, token, inputs.shape[-1])[None]
         numbers = numbers.amax() + torch.ones((len(numbers), 1), dtype=torch.int64)
     return torch.stack(rows).float().numpy()
 

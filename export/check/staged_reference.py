@@ -55,11 +55,11 @@ class StagedReference:
         graphs = {
             graph.spec.name: EagerGraph(graph)
             for graph in (
-                *vision_graphs(parts, video, recipe.vision, language.width, shrinks=True),
+                *vision_graphs(parts, video, recipe.vision, decoder, shrinks=True),
                 *language_graphs(decoder, plan),
             )
         }
-        self.vision = Vision(engine, plan, language.width, graphs)
+        self.vision = Vision(engine, plan, language.row_width(0), graphs)
         if table is None:
             table = model.get_input_embeddings().weight.detach().numpy()
         separator = family.separator(model)

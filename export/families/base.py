@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...runtime.bundle.prompt import TileLayout
 from ...runtime.preprocessing import Medium, Preprocessor
 from ..parts.language import LanguageParts
 from ..parts.vision import VisionParts
@@ -27,6 +28,20 @@ class ProcessorFiles:
     """video_preprocessor_config.json, likewise; None if there is none."""
     layout: str | None = None
     """One of the family's ``layouts``, as asked for; None takes the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaTexts:
+    """What a model's processor writes around the tokens of images and videos."""
+
+    image: str
+    """Stands for an image in the text, the image token in it once; also within ``frame``."""
+    tiles: TileLayout | None = None
+    """Instead of ``image``, of models with text between the tiles of one."""
+    video_token: str | None = None
+    """Stands for a video in the chat template, where it is no token of ``config.json``."""
+    frame: str | None = None
+    """As ``VideoLayout.frame``, of models that name every frame."""
 
 
 def pixels_of(model: Any, medium: Medium) -> torch.Tensor:
@@ -66,11 +81,6 @@ class Family(Protocol):
         """The transformers model, as the current device or tensor mode makes it."""
         ...
 
-    @property
-    def positions(self) -> str | None:
-        """The one position mode that the model's rotary embedding allows; None for any."""
-        return None
-
     def vision(self, model: Any) -> VisionParts: ...
 
     def video(self, model: Any) -> VisionParts | None:
@@ -80,8 +90,8 @@ class Family(Protocol):
     def language(self, model: Any) -> LanguageParts: ...
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
-        """What the library's model makes of an image with every token, ``(n, width)``: the image
-        tokens as the prompt reads them.
+        """What the library's model makes of an image with every token, ``(n, row_width)``: rows as
+        the decoder reads them.
 
         Args:
             model: with its weights.
@@ -90,22 +100,19 @@ class Family(Protocol):
         """
         ...
 
-    def image_text(self, tokenizer: Any, image_token: str) -> str:
-        """What stands for an image in the text, with ``image_token`` in it once."""
-        return image_token
+    def texts(self, tokenizer: Any, image_token: str) -> MediaTexts:
+        """The text around the tokens of images and videos."""
+        return MediaTexts(image=image_token)
 
-    def video_token(self, config: Any, tokenizer: Any) -> str:
-        """The token that stands for a video, of models that take them."""
-        token: str = tokenizer.convert_ids_to_tokens(config.video_token_id)
-        return token
+    def decode(self, model: Any, rows: torch.Tensor, **arguments: Any) -> Any:
+        """Run the library's decoder, without its head, as its own model runs it.
 
-    def frame_text(self, image_text: str) -> str | None:
-        """As ``VideoLayout.frame``, of models that name every frame."""
-        return None
-
-    def shrinks(self, preprocessor: Preprocessor) -> bool:
-        """Whether tokens of large images are means of others (``Medium.resample``)."""
-        return False
+        Args:
+            model: with its weights.
+            rows: ``(1, tokens, row_width)``; in models with planes those of text tokens are zeros.
+            arguments: positions and cache, as transformers' decoders take them.
+        """
+        return model.model.language_model(inputs_embeds=rows, **arguments)
 
     def separator(self, model: Any) -> torch.Tensor | None:
         """The learned row ``(width,)`` between image tokens, if there is one."""

@@ -13,7 +13,7 @@ from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
 from ..parts.vision import VisionParts
 from ..processors.tiles import tile_preprocessor
-from .base import ProcessorFiles, pixels_of
+from .base import MediaTexts, ProcessorFiles, pixels_of
 from .llava import Llava
 
 
@@ -102,16 +102,15 @@ class InternVl(Llava):
         features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output
         return features.flatten(0, 1)
 
-    def image_text(self, tokenizer: Any, image_token: str) -> str:
+    def texts(self, tokenizer: Any, image_token: str) -> MediaTexts:
         opening = getattr(tokenizer, "start_image_token", None) or "<img>"
         closing = getattr(tokenizer, "end_image_token", None) or "</img>"
-        return f"{opening}{image_token}{closing}"
-
-    def video_token(self, config: Any, tokenizer: Any) -> str:
-        return getattr(tokenizer, "video_token", None) or "<video>"
-
-    def frame_text(self, image_text: str) -> str | None:
-        return "Frame{number}: " + image_text
+        image = f"{opening}{image_token}{closing}"
+        return MediaTexts(
+            image=image,
+            video_token=getattr(tokenizer, "video_token", None) or "<video>",
+            frame="Frame{number}: " + image,
+        )
 
     def buffers(self, model: Any) -> Mapping[str, np.ndarray]:
         return {}

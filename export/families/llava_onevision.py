@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import ModelNotSupported
-from ...runtime.preprocessing import Medium, Preprocessor
-from ...runtime.preprocessing.anyres import AnyResPreprocessor
+from ...runtime.preprocessing import Medium
 from ..parts.vision import VisionParts
 from .base import pixels_of
 from .llava_next import LlavaNext
@@ -68,6 +67,3 @@ class LlavaOneVision(LlavaNext):
         pixels = pixels_of(model, medium)[None]
         features: torch.Tensor = model.get_video_features(pixel_values_videos=pixels).pooler_output
         return features[0]
-
-    def shrinks(self, preprocessor: Preprocessor) -> bool:
-        return isinstance(preprocessor, AnyResPreprocessor) and preprocessor.most is not None

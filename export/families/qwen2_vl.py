@@ -29,11 +29,6 @@ class Qwen2VL(Family):
     name: ClassVar[str] = "qwen2_vl"
     model_class: ClassVar[str] = "Qwen2VLForConditionalGeneration"
 
-    @property
-    def positions(self) -> str | None:
-        # A token's number is its row and column on the picture.
-        return "original"
-
     def check(self, config: Any) -> None:
         text = config.text_config
         rope = text.rope_parameters

@@ -48,6 +48,9 @@ class TowerView(Protocol):
 
     features: torch.Tensor
     """``(images, tokens, width)``, before the projector."""
+    states: torch.Tensor
+    """``(images, tokens, states width)``: all that is kept of a token, its features and, in models
+    with planes, the hidden states that those are made of."""
     keep: torch.Tensor
     """``(1,)`` int64: tokens to keep of each image."""
     has_cls: bool
@@ -59,8 +62,8 @@ class TowerView(Protocol):
         """Rows and columns of image tokens."""
         ...
 
-    def cls_feature(self) -> torch.Tensor:
-        """``(images, 1, width)``: the [CLS] token among the features."""
+    def cls_states(self) -> torch.Tensor:
+        """``(images, 1, states width)``: the same of the [CLS] token."""
         ...
 
     def cls_attention(self, layer: int = -1) -> torch.Tensor:
@@ -78,7 +81,11 @@ class TowerView(Protocol):
         ...
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """``(images, n, width)`` -> ``(images, n, language width)``."""
+        """``features`` -> ``(images, n, language width)``, for scores that need it."""
+        ...
+
+    def rows(self, states: torch.Tensor) -> torch.Tensor:
+        """``states`` -> ``(images, n, row_width)``: what the language model reads."""
         ...
 
     def prompt_embeds(self) -> torch.Tensor:
@@ -132,15 +139,15 @@ class VisionMethod(Method):
         """What is left of the images.
 
         Returns:
-            ``image_embeds (images, keep, language width)``, ``kept (images, keep)`` int64, the
+            ``image_embeds (images, keep, row_width)``, ``kept (images, keep)`` int64, the
             patch that each stands for (-1 for none), and ``scores (images, tokens)``.
         """
         scores = self.scores(tower)
         if self.on_projected:
-            embeds, kept = topk_tokens(tower.project(tower.features), scores, tower.keep)
-            return embeds, kept, scores
-        features, kept = topk_tokens(tower.features, scores, tower.keep)
-        return tower.project(features), kept, scores
+            rows, kept = topk_tokens(tower.rows(tower.states), scores, tower.keep)
+            return rows, kept, scores
+        states, kept = topk_tokens(tower.states, scores, tower.keep)
+        return tower.rows(states), kept, scores
 
     @property
     def needs_grid(self) -> bool:

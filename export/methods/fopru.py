@@ -50,8 +50,8 @@ class FoPru(AttentionScored):
             return super().select(tower)
         scores = self.scores(tower)
         order = -row_places(scores, tower.grid).float()
-        features, kept = topk_tokens(tower.features, order, tower.keep)
-        return tower.project(features), kept, scores
+        states, kept = topk_tokens(tower.states, order, tower.keep)
+        return tower.rows(states), kept, scores
 
 
 def row_places(scores: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

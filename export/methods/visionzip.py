@@ -48,29 +48,29 @@ class VisionZip(AttentionScored):
         return self.heads(tower).sum(dim=1)
 
     def select(self, tower: TowerView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        scores, keep, features = self.scores(tower), tower.keep, tower.features
-        prunes = (keep < features.shape[1]).long()
+        scores, keep, states = self.scores(tower), tower.keep, tower.states
+        prunes = (keep < states.shape[1]).long()
         contextual = floor_share(keep, self.contextual) * prunes
         cls = prunes * int(tower.has_cls)
         dominant = (places(scores) < keep - cls - contextual).float()
         # A size of 0 is no size in a traced graph: with none wanted, one is made and not taken.
         made = torch.clamp(contextual, min=1)
-        merged, targets = merge(features, tower.keys(), dominant, made)
+        merged, targets = merge(states, tower.keys(), dominant, made)
 
         def every(flag: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
             return flag.float().expand(like.shape[0], like.shape[1])
 
-        tables = [features, merged]
-        patches = [torch.arange(features.shape[1]).expand(features.shape[0], -1), targets]
+        tables = [states, merged]
+        patches = [torch.arange(states.shape[1]).expand(states.shape[0], -1), targets]
         takes = [dominant, every(contextual.clamp(max=1), targets)]
         if tower.has_cls:
-            tables.insert(0, tower.cls_feature())
+            tables.insert(0, tower.cls_states())
             patches.insert(0, torch.full_like(targets[:, :1], -1))
             takes.insert(0, every(cls, targets[:, :1]))
         # Exactly ``keep`` rows are taken, and TopKTokens keeps them in this order.
         left, rows = topk_tokens(torch.cat(tables, dim=1), torch.cat(takes, dim=1), keep)
         kept = torch.gather(torch.cat(patches, dim=1), 1, rows)
-        return tower.project(left), kept, scores
+        return tower.rows(left), kept, scores
 
 
 def merge(

@@ -60,10 +60,10 @@ class VisPruner(AttentionScored):
         scores = self.scores(tower)
         important = floor_share(tower.keep, self.important)
         place = thin_out(scores, cosines(tower.features), important, tower.keep - important)
-        features, kept = topk_tokens(tower.features, -place.float(), tower.keep)
+        states, kept = topk_tokens(tower.states, -place.float(), tower.keep)
         last = torch.clamp(important - 1, min=0).expand(scores.shape[0], 1)
         cut = torch.gather(ranked(scores, descending=True)[0], 1, last)
-        return tower.project(features), kept, torch.maximum(scores, cut)
+        return tower.rows(states), kept, torch.maximum(scores, cut)
 
 
 def thin_out(

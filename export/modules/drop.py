@@ -26,6 +26,8 @@ class DropGraph(GraphModule):
     def __init__(self, parts: LanguageParts, drop: Drop) -> None:
         super().__init__()
         self.score = score_class(drop.score)(parts, drop.layer)
+        self._width = parts.config.hidden_size
+        self._carries = parts.row_width(drop.layer) > self._width
         self._recycle = drop.recycle
 
     def forward(
@@ -45,8 +47,10 @@ class DropGraph(GraphModule):
         rater_weights: torch.Tensor | None = None,
         given_scores: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        # In models with planes, those still to come follow the hidden state.
+        own = hidden_states[..., : self._width] if self._carries else hidden_states
         arriving = Arriving(
-            hidden_states=hidden_states,
+            hidden_states=own,
             image_rows=image_rows,
             text_rows=text_rows,
             position_ids=position_ids,
@@ -65,7 +69,7 @@ class DropGraph(GraphModule):
         places = torch.cat((text_rows, rows)).float()
         left = hidden_states[:, torch.cat((text_rows, rows))]
         if self._recycle is not None and recycled is not None and merged is not None:
-            new = recycle(hidden_states, image_rows, scores, keep, recycled, merged)
+            new = recycle(hidden_states, own, image_rows, scores, keep, recycled, merged)
             left = torch.cat((left, new), dim=1)
             behind = image_rows.max().float() + 0.5
             places = torch.cat((places, behind.expand(new.shape[1])))

@@ -71,7 +71,7 @@ def vision_graphs(
     image: VisionParts,
     video: VisionParts | None,
     method: VisionMethod | None,
-    width: int,
+    language: LanguageParts,
     shrinks: bool,
 ) -> Iterator[WrappedGraph]:
     """The graphs of the vision side.
@@ -80,19 +80,19 @@ def vision_graphs(
         image: the parts that look at images.
         video: those that look at frames, where they are others.
         method: what selects.
-        width: of the language model.
+        language: the decoder that reads what they make.
         shrinks: whether tokens of large images are means of others.
     """
     for kind, parts in ((VISION_KIND, image), (VIDEO_KIND, video)):
         if parts is not None:
-            yield _vision(kind, parts, method, width)
+            yield _vision(kind, parts, method, language)
     if shrinks:
-        sizes: Sizes = {"tokens": image.tokens, "width": width}
+        sizes: Sizes = {"tokens": image.tokens, "row_width": language.row_width(0)}
         yield WrappedGraph(spec=SHRINK_KIND.spec(sizes), module=ShrinkGraph())
 
 
 def _vision(
-    kind: GraphKind, parts: VisionParts, method: VisionMethod | None, width: int
+    kind: GraphKind, parts: VisionParts, method: VisionMethod | None, language: LanguageParts
 ) -> WrappedGraph:
     images, tokens = parts.sizes
     whole = parts.tokens + 1 if parts.keeps_cls else tokens
@@ -100,7 +100,13 @@ def _vision(
     if method is not None:
         whole = "rows" if parts.keeps_cls else KEEP
         having = [KEEP, KEPT, SCORES, *([PROMPT_EMBEDS] if method.reads_prompt else [])]
-    sizes: Sizes = {"images": images, "tokens": tokens, "rows": whole, "width": width}
+    sizes: Sizes = {
+        "images": images,
+        "tokens": tokens,
+        "rows": whole,
+        "width": language.config.hidden_size,
+        "row_width": language.row_width(0),
+    }
     return WrappedGraph(
         spec=kind.spec(sizes, having, first=parts.inputs), module=VisionGraph(parts, method)
     )
@@ -115,9 +121,9 @@ def language_graphs(parts: LanguageParts, plan: Plan) -> Iterator[WrappedGraph]:
     for each in plan.decoder_drops:
         score = score_class(each.score)
         if score.before is not None:
-            module = score.make_before()
+            sizes: Sizes = {**parts.sizes, "row_width": parts.row_width(0)}
             before[score.before.name] = WrappedGraph(
-                spec=score.before.spec(parts.sizes), module=module
+                spec=score.before.spec(sizes), module=score.make_before(parts)
             )
     yield from before.values()
     drops = (*plan.decoder_drops, None)
@@ -139,37 +145,42 @@ def _stage(
         *([] if emits is None else [emits]),
     ]
     module = LanguageStage(parts, stage.first, stage.stop, emits)
-    return _of_layers(LANGUAGE_KIND, module, parts, having, number=number, gapless=gapless)
+    return _of_layers(LANGUAGE_KIND, module, parts, stage, having, number=number, gapless=gapless)
 
 
 def _guide(parts: LanguageParts, stage: Stage) -> WrappedGraph:
     """All layers, one sequence."""
     module = GuideStage(parts, stage.first, stage.stop)
-    return _of_layers(GUIDE_KIND, module, parts, [INPUTS_EMBEDS], gapless=True, batch=1)
+    return _of_layers(GUIDE_KIND, module, parts, stage, [INPUTS_EMBEDS], gapless=True, batch=1)
 
 
 def _of_layers(
     kind: GraphKind,
     module: LanguageStage,
     parts: LanguageParts,
+    stage: Stage,
     having: list[str],
     *,
     gapless: bool,
     number: int | None = None,
     batch: int | str = "batch",
 ) -> WrappedGraph:
-    layers = len(module.layers)
     return WrappedGraph(
         spec=kind.spec(
-            {**parts.sizes, "batch": batch},
+            {
+                **parts.sizes,
+                "batch": batch,
+                "row_width": parts.row_width(stage.first),
+                "row_width_out": parts.row_width(stage.stop),
+            },
             having,
             number=number,
-            layers=layers,
+            layers=len(module.layers),
             cache_type=parts.cache_type,
         ),
         module=module,
         tables=parts.rotary_tables(),
-        norms=2 * layers + (module.norm is not None),
+        norms=2 * len(module.layers) + (module.norm is not None),
         rotates=True,
         gapless=gapless,
         sections=bool(parts.sections),
@@ -180,7 +191,11 @@ def _drop(parts: LanguageParts, drop: Drop, number: int) -> WrappedGraph:
     module = DropGraph(parts, drop)
     recycles = drop.recycle is not None
     having = [*((RECYCLED, MERGED) if recycles else ()), *module.score.inputs]
-    sizes: Sizes = {**parts.sizes, "groups": 1} if recycles else parts.sizes
+    sizes: Sizes = {
+        **parts.sizes,
+        "row_width": parts.row_width(drop.layer),
+        **({"groups": 1} if recycles else {}),
+    }
     looks_up = any("rotary" in name for name, _ in module.named_buffers())
     return WrappedGraph(
         spec=DROP_KIND.spec(sizes, having, number=number, cache_type=parts.cache_type),

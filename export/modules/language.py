@@ -94,6 +94,7 @@ class LanguageStage(GraphModule):
         self.rotary = parts.rotary_lookup()
         self._dtype = parts.dtype
         self._first = first
+        self._planes = [layer for layer in parts.planes if layer >= first]
         self._emits = emits
 
     def arguments(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -111,23 +112,30 @@ class LanguageStage(GraphModule):
         past: Cache,
     ) -> tuple[object, ...]:
         context = _CachedAttention(past, write_index, self._first)
-        hidden = self._run(hidden, position_ids, context)
+        hidden, *planes = self._run(hidden, position_ids, context)
         if self.norm is not None and self.head is not None:
             hidden = self.head(self.norm(hidden[:, -1]))
+        elif planes:
+            hidden = torch.cat((hidden, *planes), dim=-1)
         if self._emits is None:
             return hidden.float(), context.present
         query = context.query if self._emits == QUERIES else context.query[:, :, -1:]
         return hidden.float(), query.float(), context.present
 
     def _run(
-        self, hidden: torch.Tensor, position_ids: torch.Tensor, context: _CachedAttention
-    ) -> torch.Tensor:
+        self, rows: torch.Tensor, position_ids: torch.Tensor, context: _CachedAttention
+    ) -> list[torch.Tensor]:
+        """Hidden states behind the layers, and the planes that are still to be added."""
         # Between graphs all is float32 but the cache.
-        hidden = hidden.to(self._dtype)
+        rows = rows.to(self._dtype)
+        count = 1 + len(self._planes)
+        hidden, *planes = rows.chunk(count, dim=-1) if count > 1 else (rows,)
         angles = self.rotary(position_ids)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, start=self._first):
             hidden = layer(hidden, attention_mask=None, position_embeddings=angles, vtp=context)
-        return hidden
+            if number in self._planes:
+                hidden = hidden + planes.pop(0)
+        return [hidden, *planes]
 
 
 class GuideStage(LanguageStage):
@@ -150,7 +158,7 @@ class GuideStage(LanguageStage):
         past: Cache,
     ) -> tuple[object, ...]:
         context = _GuidingAttention(past, write_index, self._first, score_rows)
-        hidden = self._run(hidden, position_ids, context)
+        hidden = self._run(hidden, position_ids, context)[0]
         assert self.norm is not None
         assert self.head is not None
         assert context.received is not None

@@ -9,6 +9,7 @@ from ..ops.size import int_of
 
 
 def recycle(
+    rows: torch.Tensor,
     hidden_states: torch.Tensor,
     image_rows: torch.Tensor,
     scores: torch.Tensor,
@@ -25,7 +26,8 @@ def recycle(
     this adds none, and takes the first of equals.
 
     Args:
-        hidden_states: ``(1, tokens, width)``.
+        rows: ``(1, tokens, row_width)``: what the means are of.
+        hidden_states: ``(1, tokens, width)``: what distances are between.
         image_rows: ``(1, candidates)`` int64.
         scores: ``(1, candidates)`` float32.
         keep: ``(1,)`` int64; the candidates after the ``keep`` best take part.
@@ -33,11 +35,12 @@ def recycle(
         merged: ``(1,)`` int64: how many tokens they become, 1 or more.
 
     Returns:
-        ``(1, merged, width)``, in falling order of their centres' products.
+        ``(1, merged, row_width)``, in falling order of their centres' products.
     """
     taking, becoming = int_of(recycled), int_of(merged)
     _, best_first = ranked(scores[0], descending=True)
-    tokens = hidden_states[0, image_rows[0, best_first[torch.arange(taking) + keep]]]
+    candidates = image_rows[0, best_first[torch.arange(taking) + keep]]
+    tokens = hidden_states[0, candidates]
     squares = tokens.float().square().sum(dim=1)
     gram = torch.matmul(tokens.float(), tokens.float().T)
     square = ((squares[:, None] + squares[None] - 2 * gram).clamp(min=0)) / tokens.shape[1]
@@ -55,5 +58,5 @@ def recycle(
     joins = (nearest[:, None] == torch.arange(becoming)[None, :]).float()
     # A centre belongs to itself, whatever lies at the same place.
     member = torch.where(is_centre.any(dim=1, keepdim=True), is_centre.float(), joins)
-    means = torch.matmul(member.T, tokens.float()) / member.sum(dim=0)[:, None]
-    return means.to(hidden_states.dtype)[None]
+    means = torch.matmul(member.T, rows[0, candidates].float()) / member.sum(dim=0)[:, None]
+    return means.to(rows.dtype)[None]

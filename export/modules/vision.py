@@ -28,7 +28,8 @@ class TowerRun(TowerView):
         self._first = parts.leading
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
-        self._hidden: torch.Tensor
+        self._sources: list[torch.Tensor]
+        self._widths: list[int]
         self._mask: torch.Tensor | None = None
         self._prompt: torch.Tensor | None = None
 
@@ -45,21 +46,29 @@ class TowerRun(TowerView):
         """Run the tower; the attention of every layer passes through ``attend``."""
         parts = self._parts
         hidden, arguments = parts.embed(image)
-        masks, joined = parts.masks(image), {0: hidden}
+        masks, states = parts.masks(image), {0: hidden}
+        read = {*parts.joined, *(plane.state for plane in parts.planes)}
         with attention_by(self):
             layers = zip(masks, parts.layers, strict=True)
             for number, (self._mask, layer) in enumerate(layers, start=1):
                 hidden = layer(hidden, **arguments)
-                if number in parts.joined:
-                    joined[number] = hidden
-        hidden = parts.final_features(hidden)
+                if number in read:
+                    states[number] = hidden
+        if parts.norm is not None:
+            hidden = parts.norm(hidden)
         if parts.joined:
-            hidden = torch.cat([joined[number] for number in parts.joined], dim=-1)
-        self._hidden, self._prompt = hidden, prompt
-        features = hidden[:, self._first :]
-        self.features = features if parts.merge is None else parts.merge.features(features)
+            hidden = torch.cat([states[number] for number in parts.joined], dim=-1)
+        self._sources = [parts.of_images(hidden)]
+        self._sources += [parts.of_images(states[plane.state]) for plane in parts.planes]
+        of_tokens = [self._merged(source[:, self._first :]) for source in self._sources]
+        self._widths = [part.shape[-1] for part in of_tokens]
+        self.features, self.states, self._prompt = of_tokens[0], _joined(of_tokens), prompt
         if keep is not None:
             self.keep = keep
+
+    def _merged(self, patches: torch.Tensor) -> torch.Tensor:
+        merge = self._parts.merge
+        return patches if merge is None else merge.features(patches)
 
     def attend(
         self,
@@ -74,8 +83,8 @@ class TowerRun(TowerView):
         self._keys.append(key)
         return vision_attention(query, key, value, scale, self._mask)
 
-    def cls_feature(self) -> torch.Tensor:
-        return self._hidden[:, :1]
+    def cls_states(self) -> torch.Tensor:
+        return _joined([source[:, :1] for source in self._sources])
 
     def cls_attention(self, layer: int = -1) -> torch.Tensor:
         layer = self._parts.scored[layer]
@@ -106,10 +115,20 @@ class TowerRun(TowerView):
         projected: torch.Tensor = self._parts.projector(features)
         return projected
 
+    def rows(self, states: torch.Tensor) -> torch.Tensor:
+        own, *others = states.split(self._widths, dim=-1) if self._parts.planes else (states,)
+        planes = zip(self._parts.planes, others, strict=True)
+        return _joined([self.project(own), *(plane.projector(state) for plane, state in planes)])
+
     def prompt_embeds(self) -> torch.Tensor:
         if self._prompt is None:
             raise RuntimeError("a method that reads the prompt must say so (reads_prompt)")
         return self._prompt
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Side by side, along the last axis."""
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
 class VisionGraph(GraphModule):
@@ -147,11 +166,11 @@ class VisionGraph(GraphModule):
             prompt_embeds,
         )
         if self._method is None:
-            embeds = parts.projector(tower.features).float()
-            lead = [parts.projector(tower.cls_feature()).float()] if parts.keeps_cls else []
+            embeds = tower.rows(tower.states).float()
+            lead = [tower.rows(tower.cls_states()).float()] if parts.keeps_cls else []
             return (torch.cat((*lead, embeds), dim=1),)
         embeds, kept, scores = self._method.select(tower)
         if parts.keeps_cls:
-            embeds = torch.cat((parts.projector(tower.cls_feature()), embeds), dim=1)
+            embeds = torch.cat((tower.rows(tower.cls_states()), embeds), dim=1)
             kept = torch.cat((torch.full_like(kept[:, :1], -1), kept), dim=1)
         return embeds.float(), kept, scores

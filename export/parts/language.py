@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...runtime.bundle.contract import Sizes
+from ...runtime.bundle.contract import Sizes, row_width
 from .rotary import rotary_tables
 
 
@@ -61,6 +61,19 @@ class LanguageParts:
     """Positions that the graphs know, see ``rotary.context_of``."""
     sections: tuple[int, ...] = ()
     """Of each half of a head, how many angles in turn follow the number of each axis (M-RoPE)."""
+    planes: tuple[int, ...] = ()
+    """For each of ``VisionParts.planes``, in order, the layer behind which it is added to the
+    hidden states, ascending."""
+
+    @property
+    def positions(self) -> str | None:
+        """The one position mode that the rotary embedding allows; None for any."""
+        # With sections, a token's numbers are its row and column on the picture.
+        return "original" if self.sections else None
+
+    def row_width(self, layer: int) -> int:
+        """As ``contract.row_width``."""
+        return row_width(self.config.hidden_size, self.planes, layer)
 
     @property
     def position_axes(self) -> int:

@@ -125,7 +125,7 @@ class PatchTower(VisionParts):
         same = window[:, None] == window[None, :]
         return [None if n in self.global_layers else same for n in range(len(self.layers))]
 
-    def final_features(self, hidden: torch.Tensor) -> torch.Tensor:
+    def of_images(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden[None]
 
     @property

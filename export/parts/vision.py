@@ -17,6 +17,19 @@ def pixel_values(*shape: str | int) -> TensorSpec:
     return TensorSpec(name=PIXEL_VALUES, dtype=FLOAT, shape=shape)
 
 
+@dataclass(frozen=True)
+class Plane:
+    """More of an image token, which a later layer of the decoder adds to its hidden state.
+
+    As "deepstack" in Qwen3-VL (DeepStack: arXiv 2406.04334).
+    """
+
+    state: int
+    """Hidden state of the tower that it is made of, 0 before the layers."""
+    projector: nn.Module
+    """As ``VisionParts.projector``."""
+
+
 class TokenMerge(Protocol):
     """How the patches of a tower become fewer image tokens."""
 
@@ -58,6 +71,8 @@ class VisionParts:
     of the last layer."""
     merge: TokenMerge | None = None
     """None: every patch is a token."""
+    planes: tuple[Plane, ...] = ()
+    """What else is made of every image token; ``LanguageParts.planes`` says where it is added."""
     keeps_cls: bool = False
     """Whether the language model reads [CLS] too, where nothing is dropped."""
     tiled: bool = False
@@ -94,6 +109,8 @@ class VisionParts:
         """All that holds weights, by name."""
         names = ("embeddings", "layers", "norm", "merge", "projector")
         found = {name: getattr(self, name) for name in names}
+        if self.planes:
+            found["planes"] = nn.ModuleList(plane.projector for plane in self.planes)
         return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
 
     @property
@@ -119,10 +136,8 @@ class VisionParts:
         """For each layer what a patch may look at, boolean ``(patches, patches)``; None: all."""
         return [None] * len(self.layers)
 
-    def final_features(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The features, from the last layer's output ``(images, patches [+ 1], width)``."""
-        if self.norm is not None:
-            hidden = self.norm(hidden)
+    def of_images(self, hidden: torch.Tensor) -> torch.Tensor:
+        """A layer's output as ``(images, leading + patches, width)``."""
         return hidden
 
     @property

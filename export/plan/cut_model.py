@@ -104,8 +104,7 @@ def cut_model(
         if not 1 <= context <= _MOST_CONTEXT:
             raise OptionInvalid("context", context, f"a number of positions in 1..{_MOST_CONTEXT}")
         language = replace(language, context=context)
-    rows = len(opened.preprocessing(sample_image()).order)
-    needed = opened.length(PROMPT, rows) + STEPS
+    needed = opened.length(PROMPT, sample_image()) + STEPS
     if language.context < needed:
         raise OptionInvalid(
             "context",
@@ -116,7 +115,7 @@ def cut_model(
     recipe = recipe.for_tower(vision.has_cls)
     if video is not None and recipe.vision is not None:
         recipe.vision.check(video)
-    plan = recipe.plan(vision, len(language.layers), keep, average, family.positions)
+    plan = recipe.plan(vision, len(language.layers), keep, average, language.positions)
     return CutModel(
         family=family,
         model=model,

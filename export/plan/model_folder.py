@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ...errors import (
     LfsPointer,
     ModelFileMissing,
@@ -17,8 +19,9 @@ from ...errors import (
 )
 from ...runtime.bundle.manifest import GenerationDefaults
 from ...runtime.bundle.prompt import PromptLayout, VideoLayout
+from ...runtime.chat.media import laid_out
 from ..families import make_family
-from ..families.base import ProcessorFiles
+from ..families.base import MediaTexts, ProcessorFiles
 from ..source.generation import generation_defaults, ignored_settings
 from ..source.lfs import refuse_pointer
 from ..source.originals import check_original
@@ -95,10 +98,12 @@ class ModelFolder:
             )
         return found
 
-    def length(self, question: str, image_tokens: int) -> int:
-        """Tokens of a question about one image."""
-        text = self.prompt.render_turn(question, 1, first=True)
-        return len(self._tokenizer.encode(text)) - 1 + image_tokens
+    def length(self, question: str, image: Image.Image) -> int:
+        """Tokens of a question about one image, its own included."""
+        media = laid_out([self.preprocessing(image)], self.prompt)
+        text = self.prompt.render_turn(question, media.kinds, True, media.pieces)
+        image_tokens = sum(len(part.order) for part in media.placed)
+        return len(self._tokenizer.encode(text)) - len(media.placed) + image_tokens
 
     def _prompt(self) -> PromptLayout:
         template = self._chat_template()
@@ -118,11 +123,12 @@ class ModelFolder:
             return text
 
         layout = prompt_layout(render, image_token, image_id)
-        text = self.family.image_text(self._tokenizer, image_token)
+        texts = self.family.texts(self._tokenizer, image_token)
         return replace(
             layout,
-            image_text=None if text == image_token else text,
-            video=self._video(render, text, layout.text_open),
+            image_text=None if texts.image == image_token else texts.image,
+            tiles=texts.tiles,
+            video=self._video(render, texts, layout.text_open),
         )
 
     def _token(self, number: int, kind: str) -> str:
@@ -135,15 +141,15 @@ class ModelFolder:
         return str(token)
 
     def _video(
-        self, render: Callable[[list[dict[str, Any]]], str], image_text: str, text_open: str
+        self, render: Callable[[list[dict[str, Any]]], str], texts: MediaTexts, text_open: str
     ) -> VideoLayout | None:
         if self.preprocessing.sampling is None:
             return None
-        frame = self.family.frame_text(image_text)
+        frame, token = texts.frame, texts.video_token
         number = None if frame else int(self.config.video_token_id)
         if number is not None:
-            self._token(number, "video")
-        token = self.family.video_token(self.config, self._tokenizer)
+            token = token or self._token(number, "video")
+        assert token is not None, "a family that names frames says what stands for a video"
         opening = video_open(render, token, text_open)
         return VideoLayout(open=opening, token=token, token_id=number, frame=frame)
 

@@ -67,7 +67,7 @@ class DropScore(nn.Module):
         super().__init__()
 
     @classmethod
-    def make_before(cls) -> nn.Module:
+    def make_before(cls, parts: LanguageParts) -> nn.Module:
         """The module of ``before``, whose arguments are its inputs by name."""
         raise NotImplementedError
 

@@ -29,12 +29,22 @@ class RaterChoice(nn.Module):
 
     A text token rates if the image tokens, by a softmax over the text tokens of their dot products,
     attend to it more than to the mean text token. Where none does, all rate.
+
+    Args:
+        width: of an embedding; in models with planes a row holds more.
     """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
 
     def forward(
         self, inputs_embeds: torch.Tensor, image_rows: torch.Tensor, rater_rows: torch.Tensor
     ) -> torch.Tensor:
-        image, text = inputs_embeds[0, image_rows], inputs_embeds[0, rater_rows]
+        embeds = inputs_embeds[0]
+        if embeds.shape[1] > self._width:
+            embeds = embeds[:, : self._width]
+        image, text = embeds[image_rows], embeds[rater_rows]
         attended = torch.softmax(torch.matmul(image, text.T).float(), dim=-1).mean(dim=0)
         rates = (attended > attended.mean()).float()
         return torch.where(rates.sum() > 0, rates, torch.ones_like(rates))
@@ -55,8 +65,8 @@ class RatersAttention(DropScore):
     before: ClassVar[GraphKind | None] = RATERS_KIND
 
     @classmethod
-    def make_before(cls) -> nn.Module:
-        return RaterChoice()
+    def make_before(cls, parts: LanguageParts) -> nn.Module:
+        return RaterChoice(parts.config.hidden_size)
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)

@@ -31,6 +31,17 @@ class TensorSpec:
     """A text is a symbolic dimension."""
 
 
+def row_width(width: int, planes: Sequence[int], layer: int) -> int:
+    """How wide a row is that arrives at a layer: its hidden state, then its planes still to come.
+
+    Args:
+        width: of a hidden state.
+        planes: for each plane of an image token the layer behind which it is added.
+        layer: the layer.
+    """
+    return width * (1 + sum(plane >= layer for plane in planes))
+
+
 def whole(shape: tuple[int | str, ...]) -> tuple[int, ...]:
     """A shape all of whose dimensions are numbers.
 
@@ -241,8 +252,8 @@ _METHOD = "with a method of the vision side"
 _FIRST, _LATER = "in the first stage", "in the later stages"
 
 _STAGE = (
-    Tensor(INPUTS_EMBEDS, ("batch", "tokens", "width"), when=_FIRST),
-    Tensor(HIDDEN_STATES, ("batch", "tokens", "width"), when=_LATER),
+    Tensor(INPUTS_EMBEDS, ("batch", "tokens", "row_width"), when=_FIRST),
+    Tensor(HIDDEN_STATES, ("batch", "tokens", "row_width"), when=_LATER),
     Tensor(POSITION_IDS, ("axes", "batch", "tokens"), INT),
     Tensor(WRITE_INDEX, ("batch",), INT, appended=()),
 )
@@ -256,7 +267,7 @@ VISION_KIND = GraphKind(
         Tensor(PROMPT_EMBEDS, ("texts", "width"), when="with a method that reads the prompt"),
     ),
     outputs=(
-        Tensor(IMAGE_EMBEDS, ("images", "rows", "width")),
+        Tensor(IMAGE_EMBEDS, ("images", "rows", "row_width")),
         Tensor(KEPT, ("images", "rows"), INT, _METHOD),
         Tensor(SCORES, ("images", "tokens"), when=_METHOD),
     ),
@@ -275,11 +286,11 @@ SHRINK_KIND = GraphKind(
     about="fewer tokens of a large mosaic of tiles, means of four each",
     when="of models that shrink large images",
     inputs=(
-        Tensor(IMAGE_EMBEDS, ("images", "tokens", "width")),
+        Tensor(IMAGE_EMBEDS, ("images", "tokens", "row_width")),
         Tensor(INDEX, ("rows", 4), INT),
         Tensor(WEIGHT, ("rows", 4)),
     ),
-    outputs=(Tensor(SHRUNKEN, (1, "rows", "width")),),
+    outputs=(Tensor(SHRUNKEN, (1, "rows", "row_width")),),
 )
 
 RATERS_KIND = GraphKind(
@@ -287,7 +298,7 @@ RATERS_KIND = GraphKind(
     about="which text tokens rate the image tokens",
     when="where a score needs it",
     inputs=(
-        Tensor(INPUTS_EMBEDS, (1, "tokens", "width")),
+        Tensor(INPUTS_EMBEDS, (1, "tokens", "row_width")),
         Tensor(IMAGE_ROWS, ("image_tokens",), INT),
         Tensor(RATER_ROWS, ("raters",), INT),
     ),
@@ -301,7 +312,9 @@ LANGUAGE_KIND = GraphKind(
     inputs=(*_STAGE, *_PASTS),
     outputs=(
         Tensor(LOGITS, ("batch", "vocab"), when="in the last stage"),
-        Tensor(HIDDEN_STATES_OUT, ("batch", "tokens", "width"), when="in the earlier stages"),
+        Tensor(
+            HIDDEN_STATES_OUT, ("batch", "tokens", "row_width_out"), when="in the earlier stages"
+        ),
         Tensor(
             QUERY, ("batch", "heads", 1, "head_dim"), when="where the next drop's score reads it"
         ),
@@ -339,7 +352,7 @@ DROP_KIND = GraphKind(
     about="score, selection and what is left of the sequence, before language stage N",
     when="for each drop inside the decoder",
     inputs=(
-        Tensor(HIDDEN_STATES, (1, "tokens", "width")),
+        Tensor(HIDDEN_STATES, (1, "tokens", "row_width")),
         Tensor(IMAGE_ROWS, ("groups", "candidates"), INT),
         Tensor(TEXT_ROWS, ("texts",), INT),
         Tensor(KEEP, (1,), INT),
@@ -361,7 +374,7 @@ DROP_KIND = GraphKind(
         Tensor(GIVEN_SCORES, ("groups", "candidates"), when=_SCORE),
     ),
     outputs=(
-        Tensor(HIDDEN_STATES_OUT, (1, "left", "width")),
+        Tensor(HIDDEN_STATES_OUT, (1, "left", "row_width")),
         Tensor(KEPT, ("groups", "keep"), INT),
         Tensor(SCORES, ("groups", "candidates")),
     ),

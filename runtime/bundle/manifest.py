@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from ...errors import ManifestInvalid, ManifestTooNew, ManifestTooOld
 from ..files.strict import read, write
 from ..preprocessing import Preprocessor, read_preprocessor, write_preprocessor
-from .contract import Sizes, TensorSpec
+from .contract import Sizes, TensorSpec, row_width
 from .plan import Plan
 from .prompt import PromptLayout
 from .variants import VariantRecord
 
-SCHEMA = 5
+SCHEMA = 6
 OLDEST = 4
 """Oldest schema that is read: what came since has a value that means what was before."""
 FILE_NAME = "manifest.json"
@@ -36,6 +36,7 @@ _LIMITS = {
     "vocab": 2**24,
     "context": 2**26,
 }
+_MOST_PLANES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,13 @@ class LanguageRecord:
     """Name in the weight file of the row ``(width,)`` that separates image tokens, if any."""
     weights: WeightsRecord | None = None
     """How the matrices are quantized; None: they are of ``dtype``, as everything else."""
+    planes: tuple[int, ...] = ()
+    """For each plane of an image token the layer behind which it is added, ascending. In a row that
+    goes to a graph they follow the hidden state; those of text tokens are zeros."""
+
+    def row_width(self, layer: int) -> int:
+        """As ``contract.row_width``."""
+        return row_width(self.width, self.planes, layer)
 
     @property
     def sizes(self) -> Sizes:
@@ -140,6 +148,11 @@ class LanguageRecord:
         if self.position_axes not in (1, 3):
             raise ManifestInvalid(
                 "manifest.language.position_axes", f"{self.position_axes} is neither 1 nor 3"
+            )
+        if len(self.planes) > _MOST_PLANES or list(self.planes) != sorted(set(self.planes)):
+            raise ManifestInvalid(
+                "manifest.language.planes",
+                f"{list(self.planes)} is not a list of at most {_MOST_PLANES} layers, ascending",
             )
         if self.dtype not in DTYPES:
             raise ManifestInvalid(

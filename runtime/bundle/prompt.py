@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...errors import EmptyPrompt, ImageCountMismatch, OneTurnOnly, VideoNotSupported
+from ..preprocessing.base import Cell
 
 NAMES = {"image": "{image}", "video": "{video}"}
 """What stands for an image or a video in the questions of every model, besides its own token."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the images and videos of a turn are cut into, on which the texts around them depend."""
+
+    frames: tuple[int, ...] = ()
+    """Of each video, how many frames it has."""
+    tiles: tuple[tuple[Cell | None, ...], ...] = ()
+    """Of each image, where its tiles lie; None is a tile that shows the whole image."""
+
+
+IN_ONE_PIECE = Pieces()
+"""Of images in one piece."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileLayout:
+    """How the tiles of an image stand in a prompt, of models with text between them."""
+
+    tile: str
+    """Stands for a tile, the image token in it; ``{row}`` and ``{column}`` are numbers from 1."""
+    row_end: str = ""
+    """After the last tile of each row."""
+    overview: str
+    """Stands for a tile that shows the whole image, the image token in it."""
+
+    def text(self, cells: Sequence[Cell | None]) -> str:
+        """What stands for an image with these tiles."""
+        found = []
+        for cell, following in zip(cells, (*cells[1:], None), strict=True):
+            if cell is None:
+                found.append(self.overview)
+                continue
+            row, column = (str(number + 1) for number in cell)
+            found.append(self.tile.replace("{row}", row).replace("{column}", column))
+            if following is None or following[0] != cell[0]:
+                found.append(self.row_end)
+        return "".join(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +90,8 @@ class PromptLayout:
     image_token_id: int
     image_text: str | None = None
     """What stands for it in the text that is tokenized, the token in it; None: itself."""
+    tiles: TileLayout | None = None
+    """Instead: what stands for each of its tiles; None: they follow each other without text."""
     video: VideoLayout | None = None
     """None: the model takes no video."""
     text_open: str = ""
@@ -67,7 +109,11 @@ class PromptLayout:
         return [self.image_token_id] + ([] if of_video is None else [of_video])
 
     def render_turn(
-        self, question: str, images: int | Sequence[str], first: bool, frames: Sequence[int] = ()
+        self,
+        question: str,
+        images: int | Sequence[str],
+        first: bool,
+        pieces: Pieces = IN_ONE_PIECE,
     ) -> str:
         """The text that is added to the conversation by one question, as it is tokenized.
 
@@ -77,9 +123,9 @@ class PromptLayout:
             question: as asked.
             images: how many, or ``image`` or ``video`` for each.
             first: whether it opens the conversation.
-            frames: as for ``expand``.
+            pieces: as for ``expand``.
         """
-        return self.expand(self.lay_out(question, images, first), frames)
+        return self.expand(self.lay_out(question, images, first), pieces)
 
     def lay_out(self, question: str, images: int | Sequence[str], first: bool) -> str:
         """That text with image and video tokens as the chat template writes them.
@@ -130,22 +176,25 @@ class PromptLayout:
             for text in (self.video.token, self.video.open, self.video.open.strip()):
                 yield text, "video"
 
-    def expand(self, text: str, frames: Sequence[int] = ()) -> str:
+    def expand(self, text: str, pieces: Pieces) -> str:
         """Tokens as the template writes them -> the texts that stand for them.
 
         Args:
             text: as from ``lay_out``.
-            frames: of each video, how many frames it has; for models that name every frame.
+            pieces: of the images and videos that they stand for, in their order.
         """
-        counts = iter(frames)
-        written: Mapping[str, str] = {self.image_token: self.image_text or self.image_token}
+        frames, tiles = iter(pieces.frames), iter(pieces.tiles)
         frame = self.video.frame if self.video is not None else None
 
         def replaced(token: re.Match[str]) -> str:
-            if token[0] in written:
-                return written[token[0]]
+            if token[0] == self.image_token:
+                if self.tiles is not None:
+                    return self.tiles.text(next(tiles))
+                return self.image_text or self.image_token
             assert frame is not None
-            return "\n".join(frame.format(number=1 + n) for n in range(next(counts)))
+            return "\n".join(frame.replace("{number}", f"{1 + n}") for n in range(next(frames)))
 
-        tokens = [*written, *([] if frame is None or self.video is None else [self.video.token])]
+        tokens = [self.image_token]
+        if frame is not None and self.video is not None:
+            tokens.append(self.video.token)
         return re.sub("|".join(map(re.escape, tokens)), replaced, text)

@@ -140,7 +140,7 @@ class Guide:
         began, layout, plan = perf_counter(), manifest.prompt, manifest.plan
         text = layout.lay_out(prompt, kinds_of(images), first=True)
         media = prepare(images, manifest.preprocessing, layout)
-        tokens = loaded.text.encode(layout.expand(text, media.frames))
+        tokens = loaded.text.encode(layout.expand(text, media.pieces))
         inputs = model_input(plan, tokens, layout.placeholders, media.placed, plan.keeps(1.0))
         own = inputs.extent.sizes
         if sizes is not None and own != tuple(sizes):
@@ -230,9 +230,9 @@ class Guide:
                 np.concatenate([turn.placement.text_rows, turn.placement.image_rows[kept]])
             )
         fed = answer[:-1]
-        embeds = decoder.engine.buffer((1, len(rows) + len(fed), decoder.language.width), "float32")
+        embeds = decoder.engine.buffer((1, len(rows) + len(fed), decoder.row_width), "float32")
         embeds.write_rows(0, turn.embeds.read()[0, rows])
-        embeds.write_rows(len(rows), decoder.embed(np.array(fed, dtype=np.int64)))
+        embeds.write_rows(len(rows), decoder.text_rows(np.array(fed, dtype=np.int64)))
         following = decoder.same(turn.next_position + np.arange(len(fed)))
         numbers = np.concatenate([positions[:, rows], following], axis=1)
         cache = decoder.cache(numbers.shape[1]).stages[0]
@@ -312,13 +312,13 @@ class _GuideLoop:
 
     def __init__(self, decoder: Decoder, cache: StageCache, columns: np.ndarray) -> None:
         self._decoder = decoder
-        self._embeds = decoder.engine.buffer((1, 1, decoder.language.width), "float32")
+        self._embeds = decoder.engine.buffer((1, 1, decoder.row_width), "float32")
         first = np.zeros(1, dtype=np.int64)
         self._step = _GuideRun(decoder, cache, self._embeds, first, columns, first)
 
     def step(self, token: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Append a token; logits ``(vocab,)`` and received attention ``(columns,)``."""
-        self._embeds.write(self._decoder.embed(np.array([token]))[None])
+        self._embeds.write(self._decoder.text_rows(np.array([token]))[None])
         logits, received = self._step.run(self._decoder.same(np.array([position])))
         return logits[0], received
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import VideoNotSupported
-from ..bundle.prompt import PromptLayout
+from ..bundle.prompt import Pieces, PromptLayout
 from ..media.images import load_image
 from ..media.video import Frames, VideoSource, read_frames
 from ..preprocessing import Medium, Preprocessor
@@ -90,45 +90,52 @@ class Media:
 
     kinds: tuple[str, ...]
     """``image`` or ``video`` for each."""
-    frames: tuple[int, ...]
-    """Of each video, how many frames it has, as ``PromptLayout.expand`` takes them."""
+    pieces: Pieces
+    """What they are cut into, as ``PromptLayout.expand`` takes it."""
     placed: tuple[Medium, ...]
     """The medium that stands at each placeholder of the prompt."""
 
 
 def prepare(read: Sequence[Read], preprocessor: Preprocessor, layout: PromptLayout) -> Media:
     """Preprocess images and videos, as from ``read_media``."""
-    kinds, media = kinds_of(read), preprocess(read, preprocessor)
+    return laid_out(preprocess(read, preprocessor), layout)
+
+
+def laid_out(media: Sequence[Medium], layout: PromptLayout) -> Media:
+    """Preprocessed images and videos, as a prompt of this layout takes them."""
+    images = [medium for medium in media if medium.kind == IMAGE]
+    videos = [medium for medium in media if medium.kind == VIDEO]
     return Media(
-        kinds=tuple(kinds),
-        frames=tuple(
-            len(medium.pixels) for kind, medium in zip(kinds, media, strict=True) if kind == VIDEO
+        kinds=tuple(medium.kind for medium in media),
+        pieces=Pieces(
+            frames=tuple(len(video.pixels) for video in videos),
+            tiles=tuple(image.cells for image in images),
         ),
-        placed=tuple(placed(media, layout)),
+        placed=tuple(part for medium in media for part in parts_of(medium, layout)),
     )
 
 
-def placed(media: Sequence[Medium], layout: PromptLayout) -> list[Medium]:
-    """The medium that stands at each placeholder of the prompt."""
-    named = layout.video is not None and layout.video.frame is not None
-    found: list[Medium] = []
-    for medium in media:
-        found += _frame_by_frame(medium) if named and medium.kind == VIDEO else [medium]
-    return found
+def parts_of(medium: Medium, layout: PromptLayout) -> list[Medium]:
+    """What stands at a placeholder of its own: each tile or frame, where there is text between
+    them; else the whole."""
+    if medium.kind == VIDEO:
+        apart = layout.video is not None and layout.video.frame is not None
+    else:
+        apart = layout.tiles is not None
+    return _tile_by_tile(medium) if apart else [medium]
 
 
-def _frame_by_frame(medium: Medium) -> list[Medium]:
-    """A video's frames as images of one tile each, for models whose prompt names every frame."""
+def _tile_by_tile(medium: Medium) -> list[Medium]:
     numbers = np.arange(medium.tile_tokens, dtype=np.int64)
     return [
         Medium(
-            pixels=medium.pixels[frame : frame + 1],
+            pixels=medium.pixels[tile : tile + 1],
             grid=medium.grid,
             order=numbers,
             offsets=in_line(len(numbers)),
             span=len(numbers),
-            boxes=medium.boxes[frame : frame + 1],
+            boxes=medium.boxes[tile : tile + 1],
             kind=medium.kind,
         )
-        for frame in range(len(medium.pixels))
+        for tile in range(len(medium.pixels))
     ]

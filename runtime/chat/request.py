@@ -192,7 +192,7 @@ class RequestMaker:
         media = prepare(images, manifest.preprocessing, layout)
         preprocessed = perf_counter()
         mark("preprocess")
-        turn = self._turn(layout.expand(laid_out, media.frames), past)
+        turn = self._turn(layout.expand(laid_out, media.pieces), past)
         inputs = self._inputs(turn, media, keeps)
         room = self._room(turn, inputs, settings, past)
         asked = None

@@ -18,7 +18,8 @@ def read(cls: type[T], data: object, where: str) -> T:
     """Make a ``cls`` (a dataclass) of a JSON object.
 
     A field with ``read`` in its metadata is read by that, ``read(data, where)``. Else a field of
-    dataclass type is read in turn, by its ``from_dict(data, where)`` if it has one;
+    dataclass type is read in turn, by its ``from_dict(data, where)`` if it has one; ``Literal``
+    takes its values;
     ``tuple[X, ...]`` and fixed tuples come from lists, ``dict[str, X]`` from objects, unions take
     the first member that fits, ``int`` does not take booleans, and ``float`` takes whole numbers
     unless ``int`` is a member too.
@@ -73,6 +74,11 @@ def _value(hint: Any, data: object, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         own = getattr(hint, "from_dict", None)
         return own(data, where) if own else read(typing.cast(type, hint), data, where)
+    if origin is typing.Literal:
+        if data not in arguments:
+            accepted = ", ".join(map(repr, arguments))
+            raise ManifestInvalid(where, f"{data!r} is not accepted: give one of {accepted}")
+        return data
     if origin is tuple:
         return _tuple(arguments, data, where)
     if origin is dict:

@@ -113,6 +113,20 @@ class Decoder:
         """
         return embedding_rows(self._table, tokens)
 
+    def text_rows(self, tokens: np.ndarray) -> np.ndarray:
+        """What the first stage reads of token ids ``(n,)``: ``(n, row_width)`` float32."""
+        return self._without_planes(self.embed(tokens))
+
+    def _without_planes(self, rows: np.ndarray) -> np.ndarray:
+        """Rows ``(n, width)`` with zeros in the place of planes, which only image tokens have."""
+        more = self.row_width - rows.shape[1]
+        return np.pad(rows, ((0, 0), (0, more))) if more else rows
+
+    @property
+    def row_width(self) -> int:
+        """Of the rows that the first stage reads."""
+        return self.language.row_width(0)
+
     @property
     def known_tokens(self) -> int:
         """Tokens that have an embedding."""
@@ -120,7 +134,7 @@ class Decoder:
 
     @property
     def separator(self) -> np.ndarray:
-        """Row ``(width,)`` float32 between image tokens.
+        """Row ``(row_width,)`` float32 between image tokens.
 
         Raises:
             BundleCorrupted: the model has none.
@@ -129,7 +143,8 @@ class Decoder:
             raise BundleCorrupted(
                 "manifest.json", "separates image tokens, but names no embedding for the separator"
             )
-        return float32_of(self._separator)
+        (row,) = self._without_planes(float32_of(self._separator)[None])
+        return np.asarray(row)
 
     def cache(self, capacities: Sequence[int] | int) -> KVCache:
         """A new cache; one capacity for each stage, or one for all.
@@ -263,6 +278,7 @@ class Decoder:
             "groups": groups,
             "candidates": arriving // groups,
             "keep": keep,
+            "row_width": self.language.row_width(drop.layer),
         }
         outputs = {
             tensor.name: self.buffer(DROP_KIND, tensor.name, **sizes)
@@ -323,10 +339,14 @@ class _StageRun:
         self._decoder = decoder
         graph = decoder.graphs[number]
         self._positions = decoder.buffer(decoder.kind, POSITION_IDS, tokens=tokens)
+        sizes = {
+            "tokens": tokens,
+            "answers": 1,
+            "columns": 1,
+            "row_width_out": decoder.language.row_width(decoder.stages[number].stop),
+        }
         self.outputs = {
-            tensor.name: decoder.buffer(
-                decoder.kind, tensor.name, tokens=tokens, answers=1, columns=1
-            )
+            tensor.name: decoder.buffer(decoder.kind, tensor.name, **sizes)
             for tensor in decoder.kind.outputs
             if tensor.name in graph.outputs
         }
@@ -354,7 +374,9 @@ class DecodeLoop:
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
         self._decoder = decoder
         self._cache = cache
-        self._embeds = decoder.buffer(decoder.kind, INPUTS_EMBEDS, tokens=1)
+        self._embeds = decoder.buffer(
+            decoder.kind, INPUTS_EMBEDS, tokens=1, row_width=decoder.row_width
+        )
         self._per_stage = decoder.plan.positions == "compact-per-stage"
         self._steps: list[_StageRun] = []
         hidden = self._embeds
@@ -366,7 +388,7 @@ class DecodeLoop:
     def step(self, token: int) -> np.ndarray:
         """Append ``token`` to the cache; logits ``(vocab,)`` for the one after it."""
         cache = self._cache
-        self._embeds.write(self._decoder.embed(np.array([token]))[None])
+        self._embeds.write(self._decoder.text_rows(np.array([token]))[None])
         for step, stage in zip(self._steps, cache.stages, strict=True):
             number = stage.length if self._per_stage else cache.position
             outputs = step.run(self._decoder.same(np.array([number])))

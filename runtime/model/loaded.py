@@ -72,7 +72,7 @@ class LoadedBundle:
             self.text = Text(bundle.file(TOKENIZER))
             plan, language = manifest.plan, manifest.language
             looking = vision_graphs(manifest, lambda name: self._load(name, followed=True))
-            self._vision: Vision | None = Vision(made, plan, language.width, looking)
+            self._vision: Vision | None = Vision(made, plan, language.row_width(0), looking)
             names = [language_graph(number) for number in range(len(plan.stages))]
             names += [drop_graph(number) for number in range(1, len(plan.stages))]
             held = {record.name for record in manifest.graphs}

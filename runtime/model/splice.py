@@ -27,8 +27,8 @@ def splice(
         decoder: embeds text tokens, owns the engine and knows the plan.
         tokens: token ids, one placeholder for each image.
         placeholders: ids that stand for an image or a video.
-        images: image embeddings, ``(tiles, kept, width)`` each; their rows count on from one to the
-            next.
+        images: image embeddings, ``(tiles, kept, row_width)`` each; their rows count on from one
+            to the next.
         arranged: what is left of each image, in the order of their places.
         start: number of the first token.
     """
@@ -37,13 +37,13 @@ def splice(
     if decoder.plan.positions != "original":
         arranged = [one.compact for one in arranged]
     length = len(ids) - len(places) + sum(len(one.rows) for one in arranged)
-    embeds = decoder.engine.buffer((1, length, decoder.language.width), "float32")
+    embeds = decoder.engine.buffer((1, length, decoder.row_width), "float32")
     axes = decoder.language.position_axes
     rows, positions = [], []
     at, begin, number = 0, 0, start
     for item, place in enumerate([*places, len(ids)]):
         texts = place - begin
-        embeds.write_rows(at, decoder.embed(ids[begin:place]))
+        embeds.write_rows(at, decoder.text_rows(ids[begin:place]))
         positions.append(np.tile(number + np.arange(texts), (axes, 1)))
         at, number, begin = at + texts, number + texts, place + 1
         if place < len(ids):

@@ -89,7 +89,7 @@ class SplicedPrompt:
     """A turn, ready to be read."""
 
     embeds: Buffer
-    """``(1, tokens, width)``."""
+    """``(1, tokens, row_width)``."""
     placement: TokenPlacement
     next_position: int
     """Number of the token after it."""

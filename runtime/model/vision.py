@@ -37,9 +37,10 @@ class VisionOutput:
     media: tuple[Medium, ...]
     """The images."""
     embeds: tuple[Buffer, ...]
-    """``(tiles, kept, width)`` each, on the engine's device; tile after tile."""
+    """``(tiles, kept, row_width)`` each, on the engine's device; tile after tile."""
     resampled: tuple[Buffer, ...]
-    """``(1, rows, width)`` each: tokens made of others (``Medium.resample``), image after image."""
+    """``(1, rows, row_width)`` each: tokens made of others (``Medium.resample``), image after
+    image."""
     kept: tuple[np.ndarray, ...]
     """For each tile ``(kept,)`` int64: the token that each row stands for, in raster order where
     the method keeps that order; -1 for none."""
@@ -85,7 +86,7 @@ class Vision:
     Args:
         engine: what runs them.
         plan: whether they select.
-        width: of the language model.
+        width: of the rows that the language model reads.
         graphs: those of ``contract.VISION_SIDE`` that the model has, loaded by ``engine``.
     """
 
@@ -139,7 +140,7 @@ class Vision:
 
         Args:
             media: the images.
-            embeds: ``(tiles, kept, width)``; an image with ``resample`` has one of its own.
+            embeds: ``(tiles, kept, row_width)``; an image with ``resample`` has one of its own.
             kept: for each tile.
             scores: for each tile.
         """
@@ -154,7 +155,7 @@ class Vision:
         return VisionOutput(tuple(media), tuple(embeds), tuple(resampled), tuple(kept), ranked)
 
     def _shrink(self, embeds: Buffer, resample: Resample) -> Buffer:
-        """Tokens ``(1, rows, width)`` made of others."""
+        """Tokens ``(1, rows, row_width)`` made of others."""
         shrunken = self._engine.buffer((1, len(resample.index), self._width), "float32")
         inputs = {
             IMAGE_EMBEDS: embeds,

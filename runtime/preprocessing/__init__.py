@@ -28,7 +28,7 @@ PREPROCESSORS: dict[str, str] = {
 """Tag in the manifest, and the class whose settings follow it."""
 
 
-def preprocessor_class(kind: str, where: str = "preprocess") -> type[Preprocessor]:
+def preprocessor_class(kind: str, where: str = "manifest.preprocessing") -> type[Preprocessor]:
     """The class of a tag.
 
     Raises:
@@ -43,7 +43,7 @@ def preprocessor_class(kind: str, where: str = "preprocess") -> type[Preprocesso
     return found
 
 
-def read_preprocessor(data: object, where: str = "preprocess") -> Preprocessor:
+def read_preprocessor(data: object, where: str = "manifest.preprocessing") -> Preprocessor:
     """Read what ``write_preprocessor`` wrote, strictly.
 
     Raises:

@@ -22,7 +22,16 @@ from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_TILES, check_growth, check_video
 from ..media.images import rgb_on_white
 from . import checks, mosaic
-from .base import Box, Largest, Medium, Resample, check_frames, in_line, tile_after_tile
+from .base import (
+    Box,
+    Largest,
+    Medium,
+    Preprocessor,
+    Resample,
+    check_frames,
+    in_line,
+    tile_after_tile,
+)
 from .levels import level_table, write_levels
 
 MAX_PINPOINTS = 1024
@@ -67,7 +76,7 @@ def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyResPreprocessor:
+class AnyResPreprocessor(Preprocessor):
     """The image squeezed into one square tile, then cut into tiles with its aspect ratio kept.
 
     Raises:
@@ -105,8 +114,13 @@ class AnyResPreprocessor:
     def __post_init__(self) -> None:
         checks.check_manifest(vars(self), rules(vars(self)))
 
+    @property
+    def shrinks(self) -> bool:
+        """See ``Preprocessor``."""
+        return self.most is not None
+
     @classmethod
-    def from_dict(cls, data: object, where: str = "preprocess") -> AnyResPreprocessor:
+    def from_dict(cls, data: object, where: str = "manifest.preprocessing") -> AnyResPreprocessor:
         """See ``Preprocessor``."""
         return strict.read(cls, data, where)
 

@@ -18,6 +18,9 @@ SEPARATOR = -1
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of the original image."""
 
+Cell = tuple[int, int]
+"""Row and column of a tile, from 0."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resample:
@@ -61,6 +64,9 @@ class Medium:
     """Tokens that the model makes of others before it reads them; None: there are none."""
     native: np.ndarray | None = None
     """``order`` without the tokens of ``resample``, where there are some."""
+    cells: tuple[Cell | None, ...] = ()
+    """Where each tile lies, of models whose prompt may have text between tiles; None is a tile that
+    shows the whole image."""
     lead: int = 0
     """Rows that the tower makes of a tile before its tokens ([CLS]), which the model reads where
     nothing is dropped; ``order`` counts them among the tile's."""
@@ -112,6 +118,11 @@ class Preprocessor(Protocol):
     @property
     def sampling(self) -> FrameSampling | None:
         """Which frames of a video the model takes; None: it takes no video."""
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether tokens of large images are means of others (``Medium.resample``)."""
+        return False
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """Preprocess an image.
@@ -169,6 +180,7 @@ def tile_after_tile(
     *,
     extra: int = 0,
     separator: bool = False,
+    cells: Sequence[Cell | None] = (),
     kind: str = "image",
 ) -> Medium:
     """A medium whose tokens stand one tile after the other.
@@ -179,6 +191,7 @@ def tile_after_tile(
         boxes: What each tile shows.
         extra: Tokens that each tile has besides its grid.
         separator: One ``SEPARATOR`` follows at the very end.
+        cells: Where each tile lies, see ``Medium.cells``.
         kind: ``image`` or ``video``.
     """
     order = np.arange(len(pixels) * (grid[0] * grid[1] + extra), dtype=np.int64)
@@ -192,6 +205,7 @@ def tile_after_tile(
         span=len(order),
         boxes=np.array(boxes, np.float64).reshape(len(pixels), 4),
         kind=kind,
+        cells=tuple(cells),
         lead=extra,
     )
 

@@ -98,7 +98,7 @@ def problem(values: Mapping[str, Any], rules: Sequence[Rule]) -> tuple[str, str]
 
 
 def check_manifest(
-    values: Mapping[str, Any], rules: Sequence[Rule], where: str = "preprocess"
+    values: Mapping[str, Any], rules: Sequence[Rule], where: str = "manifest.preprocessing"
 ) -> None:
     """Refuse settings of our own.
 

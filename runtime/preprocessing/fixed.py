@@ -8,18 +8,19 @@ and ``image_transforms.py``; ``pad_to_square`` is that of ``image_processing_pil
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ...errors import ManifestInvalid, VideoNotSupported
+from ...errors import VideoNotSupported
+from ..files import strict
 from ..media.frame_sampling import FrameSampling
 from ..media.growth import check_growth, check_video
 from ..media.images import rgb_on_white
 from . import checks
-from .base import Box, Largest, Medium, check_frames, tile_after_tile
+from .base import Box, Largest, Medium, Preprocessor, check_frames, tile_after_tile
 from .levels import level_table, write_levels
 
 RESIZES = ("shortest_edge", "exact", "none")
@@ -35,7 +36,7 @@ class _Geometry(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagePreprocessor:
+class ImagePreprocessor(Preprocessor):
     """One tile for each image or frame; the manifest stores these fields.
 
     Order: pad to a square, resize, crop in the middle, rescale, normalise.
@@ -79,32 +80,14 @@ class ImagePreprocessor:
         checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
-    def from_dict(cls, data: object, where: str = "preprocess") -> ImagePreprocessor:
-        """Read what ``to_dict`` wrote, strictly.
-
-        Raises:
-            ManifestInvalid: Keys are missing or unknown, or a value has a wrong type or range.
-                ``where`` is the place in the manifest that the message names.
-        """
-        if not isinstance(data, Mapping):
-            raise ManifestInvalid(where, f"{data!r} is not a table of settings")
-        names = {field.name for field in fields(cls)}
-        needed = names - {"image_cls"}  # bundles of schema 4 do not have it
-        for problem, keys in (("misses", needed - set(data)), ("does not know", set(data) - names)):
-            if keys:
-                raise ManifestInvalid(where, f"it {problem} {', '.join(sorted(map(str, keys)))}")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        if values["sampling"] is not None:
-            values["sampling"] = FrameSampling.from_dict(values["sampling"], f"{where}.sampling")
-        checks.check_manifest(values, rules(values), where)
-        return cls(**values)
+    def from_dict(cls, data: object, where: str = "manifest.preprocessing") -> ImagePreprocessor:
+        """See ``Preprocessor``."""
+        return strict.read(cls, data, where)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types: tuples become lists."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return plain | {"sampling": self.sampling and self.sampling.to_dict()}
+        """See ``Preprocessor``."""
+        written: dict[str, Any] = strict.write(self)
+        return written
 
     def __call__(self, image: Image.Image, of: int = 1) -> Medium:
         """See ``Preprocessor``; every image is one tile, however many the prompt has."""

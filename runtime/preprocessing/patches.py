@@ -21,7 +21,7 @@ from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_SIDE, check_video
 from ..media.images import rgb_on_white
 from . import checks
-from .base import Largest, Medium, check_frames
+from .base import Largest, Medium, Preprocessor, check_frames
 from .levels import MAX_NUMBER, level_table, write_levels
 
 MAX_RATIO = 200
@@ -76,7 +76,7 @@ PATCH_POSITIONS, WINDOWS = "patch_positions", "windows"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchPreprocessor:
+class PatchPreprocessor(Preprocessor):
     """The image at nearly its own size, as patches; ``merge`` x ``merge`` of them make a token.
 
     ``pixels`` are ``(frames, tokens, merge * merge, 3 * group * patch * patch)``: the patches of a
@@ -125,7 +125,7 @@ class PatchPreprocessor:
         checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
-    def from_dict(cls, data: object, where: str = "preprocess") -> PatchPreprocessor:
+    def from_dict(cls, data: object, where: str = "manifest.preprocessing") -> PatchPreprocessor:
         """See ``Preprocessor``."""
         return strict.read(cls, data, where)
 

@@ -19,7 +19,7 @@ from ..media.frame_sampling import FrameSampling
 from ..media.growth import MAX_SIDE, MAX_TILES, check_video
 from ..media.images import rgb_on_white
 from . import checks
-from .base import Box, Largest, Medium, check_frames, tile_after_tile
+from .base import Box, Cell, Largest, Medium, Preprocessor, check_frames, tile_after_tile
 from .levels import level_table, write_levels
 
 
@@ -44,7 +44,7 @@ def rules(values: Mapping[str, Any]) -> tuple[checks.Rule, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TilePreprocessor:
+class TilePreprocessor(Preprocessor):
     """The image stretched over rows and columns of tiles, with a thumbnail after them.
 
     Raises:
@@ -78,7 +78,7 @@ class TilePreprocessor:
         checks.check_manifest(vars(self), rules(vars(self)))
 
     @classmethod
-    def from_dict(cls, data: object, where: str = "preprocess") -> TilePreprocessor:
+    def from_dict(cls, data: object, where: str = "manifest.preprocessing") -> TilePreprocessor:
         """See ``Preprocessor``."""
         return strict.read(cls, data, where)
 
@@ -96,6 +96,7 @@ class TilePreprocessor:
         table = level_table(self.rescale, self.mean, self.std)
         pixels = np.empty((count + (count > 1), 3, self.height, self.width), np.float32)
         boxes: list[Box] = []
+        cells: list[Cell | None] = []
         for number in range(count):
             row, column = divmod(number, columns)
             left, top = column * self.width, row * self.height
@@ -105,10 +106,12 @@ class TilePreprocessor:
             boxes.append(
                 (column * across, row * down, (column + 1) * across, (row + 1) * down),
             )
+            cells.append((row, column) if count > 1 else None)
         if count > 1:
             write_levels(pixels[count], self._resized(seen, 1, 1), table)
             boxes.append((0.0, 0.0, float(image.width), float(image.height)))
-        return tile_after_tile(pixels, self.grid, boxes)
+            cells.append(None)
+        return tile_after_tile(pixels, self.grid, boxes, cells=cells)
 
     def video(self, frames: Sequence[Image.Image], fps: float | None = None) -> Medium:
         """See ``Preprocessor``; every frame is one tile."""

@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import AverageOutOfReach, OptionInvalid
 from ..bundle.keep import Keep, Keeps, keep_ratio, parse_keep, parse_keeps, show_keeps
 from ..bundle.plan import Plan
+from ..bundle.prompt import IN_ONE_PIECE, Pieces
 from ..chat.media import prepare, read_media
 from ..model.loaded import LoadedBundle
 
@@ -146,8 +147,8 @@ def make_workload(
         bare = bare.replace(layout.video.token, "")
     if prompt_tokens is not None:
         media = prepare(read, bundle.manifest.preprocessing, layout)
-        question = _of_length(loaded, prompt_tokens, media.kinds, media.frames)
-        bare = _of_length(loaded, prompt_tokens, (), ())
+        question = _of_length(loaded, prompt_tokens, media.kinds, media.pieces)
+        bare = _of_length(loaded, prompt_tokens, (), IN_ONE_PIECE)
     return Workload(
         points=chosen,
         images=shown,
@@ -157,14 +158,12 @@ def make_workload(
     )
 
 
-def _of_length(
-    loaded: LoadedBundle, tokens: int, kinds: Sequence[str], frames: Sequence[int]
-) -> str:
+def _of_length(loaded: LoadedBundle, tokens: int, kinds: Sequence[str], pieces: Pieces) -> str:
     """A question that makes a prompt of ``tokens`` text tokens: one word, again and again."""
     layout, places = loaded.bundle.manifest.prompt, loaded.bundle.manifest.prompt.placeholders
 
     def count(word: str, times: int) -> int:
-        turn = layout.render_turn(" ".join([word] * times), kinds, True, frames)
+        turn = layout.render_turn(" ".join([word] * times), kinds, True, pieces)
         return sum(token not in places for token in loaded.text.encode(turn))
 
     least = min(count(word, 1) for word in _FILLERS)

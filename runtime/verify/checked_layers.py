@@ -79,11 +79,11 @@ class CheckedLayers:
         plan, language, layers = manifest.plan, manifest.language, manifest.golden.layers
         assert layers is not None
         looking = vision_graphs(manifest, lambda name: self.engine.load(self.source.file(name)))
-        self.vision = Vision(self.engine, plan, language.width, looking)
+        self.vision = Vision(self.engine, plan, language.row_width(0), looking)
         yield
         # The towers go; what makes tokens of others is small.
         shrinking = {kind: graph for kind, graph in looking.items() if kind == SHRINK}
-        self.vision = Vision(self.engine, plan, language.width, shrinking)
+        self.vision = Vision(self.engine, plan, language.row_width(0), shrinking)
         del looking
         few, limits = few_layers(plan, layers), self.source.limits
         check = {language_graph(0): self.engine.load(self.source.file(CHECK))}

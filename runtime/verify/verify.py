@@ -22,7 +22,7 @@ from ..bundle.keep import Keep, show_keeps
 from ..bundle.manifest import Deviation, GoldenCase
 from ..bundle.prompt import PromptLayout
 from ..chat.guide import read_prompt
-from ..chat.media import placed
+from ..chat.media import Media, laid_out
 from ..chat.pipeline import Pipeline
 from ..engines.base import Engine
 from ..files.tensorfile import TensorFile
@@ -31,7 +31,7 @@ from ..model.decoder import PrefillOutput
 from ..model.model_input import ModelInput, model_input
 from ..model.splice import splice
 from ..model.token_placement import SplicedPrompt
-from ..preprocessing import Medium, Preprocessor
+from ..preprocessing import Preprocessor
 from .checked_layers import CheckedLayers
 
 
@@ -112,21 +112,19 @@ class _InputRecord(Protocol):
     def prompt(self) -> PromptLayout: ...
 
 
-def golden_media(record: _InputRecord, image: Image.Image, frames: int) -> list[Medium]:
-    """The golden image, or a video of it: as it is and mirrored in turn; one for each
-    placeholder."""
+def golden_media(record: _InputRecord, image: Image.Image, frames: int) -> Media:
+    """The golden image, or a video of it: as it is and mirrored in turn."""
+    preprocessor = record.preprocessing
     if not frames:
-        return [record.preprocessing(image)]
+        return laid_out([preprocessor(image)], record.prompt)
     mirrored = ImageOps.mirror(image)
-    video = record.preprocessing.video([(image, mirrored)[n % 2] for n in range(frames)], 1.0)
-    return placed([video], record.prompt)
+    video = preprocessor.video([(image, mirrored)[n % 2] for n in range(frames)], 1.0)
+    return laid_out([video], record.prompt)
 
 
-def golden_turn(layout: PromptLayout, question: str, frames: int) -> str:
+def golden_turn(layout: PromptLayout, question: str, media: Media) -> str:
     """The golden question about it."""
-    if frames:
-        return layout.render_turn(question, ["video"], True, [frames])
-    return layout.render_turn(question, 1, True)
+    return layout.render_turn(question, media.kinds, True, media.pieces)
 
 
 class _Replay:
@@ -158,9 +156,9 @@ class _Replay:
         manifest = self.pipeline.bundle.manifest
         layout, plan = manifest.prompt, manifest.plan
         media = golden_media(manifest, image, case.frames)
-        tokens = self.pipeline.text.encode(golden_turn(layout, self.golden.prompt, case.frames))
+        tokens = self.pipeline.text.encode(golden_turn(layout, self.golden.prompt, media))
         keeps = plan.keeps(case.keep)
-        self.inputs = model_input(plan, tokens, layout.placeholders, media, keeps)
+        self.inputs = model_input(plan, tokens, layout.placeholders, media.placed, keeps)
 
     def _fits(self) -> bool:
         """Whether built engines take the case: they may have been built for smaller keeps."""

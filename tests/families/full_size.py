@@ -38,12 +38,11 @@ def write_graphs(config: Any, folder: Path, target: str) -> list[Path]:
         checkpoint = Checkpoint(folder, family.canonical_name)
         weights = WeightFile("float16")
         recipe = make_recipe(None, {}).for_tower(vision.has_cls)
-        plan = recipe.plan(vision, len(language.layers), None, None, family.positions)
-        width = language.config.hidden_size
+        plan = recipe.plan(vision, len(language.layers), None, None, language.positions)
         graphs = [
             neutral_graph(graph)
             for graph in (
-                *vision_graphs(vision, family.video(model), recipe.vision, width, shrinks=False),
+                *vision_graphs(vision, family.video(model), recipe.vision, language, shrinks=False),
                 *language_graphs(language, plan),
             )
         ]

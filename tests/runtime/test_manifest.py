@@ -26,7 +26,7 @@ from vtp.runtime.bundle.manifest import (
     ModelRecord,
 )
 from vtp.runtime.bundle.plan import Drop, GuideRecord, MethodRecord, Plan
-from vtp.runtime.bundle.prompt import PromptLayout
+from vtp.runtime.bundle.prompt import PromptLayout, TileLayout
 from vtp.runtime.preprocessing.fixed import ImagePreprocessor
 
 names = st.text(min_size=1, max_size=12)
@@ -103,6 +103,7 @@ manifests = st.builds(
         vocab=counts,
         context=counts,
         embedding=names,
+        planes=st.sampled_from([(), (0,), (1, 5)]),
     ),
     preprocessing=st.builds(
         ImagePreprocessor,
@@ -127,6 +128,7 @@ manifests = st.builds(
         turn_join=st.text(),
         image_token=names,
         image_token_id=counts,
+        tiles=st.none() | st.builds(TileLayout, tile=st.text(), overview=st.text()),
     ),
     generation=st.builds(
         GenerationDefaults,
@@ -208,6 +210,7 @@ VALID: dict[str, Any] = {
         "position_axes": 1,
         "separator": None,
         "weights": {"bits": 4, "block": 32, "symmetric": True},
+        "planes": [0, 1],
     },
     "preprocessing": {
         "kind": "fixed",
@@ -242,6 +245,7 @@ VALID: dict[str, Any] = {
         "image_token": "<image>",
         "image_token_id": 4,
         "image_text": None,
+        "tiles": {"tile": "<{row} {column}><image>", "row_end": "\n", "overview": "<image>"},
         "video": {
             "open": "<video>\n",
             "token": "<video>",
@@ -399,6 +403,11 @@ FREE: list[Path] = [
     ("generation", "top_k"),
     ("generation", "repetition_penalty"),
     ("preprocessing", "image_cls"),
+    ("preprocessing", "sampling"),
+    ("preprocessing", "video_cls"),
+    ("language", "planes"),
+    ("prompt", "tiles"),
+    ("prompt", "tiles", "row_end"),
 ]
 
 
@@ -500,7 +509,10 @@ def test_the_schema_before_is_read_and_written_as_this_one() -> None:
     for key in ("text_open", "answered", "one_turn"):
         del older["prompt"][key]
     del older["preprocessing"]["image_cls"]
-    assert json.loads(Manifest.from_json(json.dumps(older)).to_json()) == VALID
+    del older["prompt"]["tiles"], older["language"]["planes"]
+    now = json.loads(json.dumps(VALID))
+    now["prompt"]["tiles"], now["language"]["planes"] = None, []
+    assert json.loads(Manifest.from_json(json.dumps(older)).to_json()) == now
 
 
 @pytest.mark.parametrize("schema", [0, -1, "1", None, 1.0, True, [1]])

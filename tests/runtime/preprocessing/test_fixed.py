@@ -213,49 +213,49 @@ GOOD = read(CLIP_336).to_dict()
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"height": 0}, r"image\.height"),
-        ({"height": True}, r"image\.height"),
-        ({"height": 336.0}, r"image\.height"),
-        ({"width": 10**9}, r"image\.width"),
-        ({"resize": "longest_edge"}, r"image\.resize:"),
-        ({"resize": []}, r"image\.resize:"),
-        ({"resize": "exact"}, r"image\.resize_to"),
-        ({"resize": "none"}, r"image\.resize_to"),
-        ({"resize_to": [336, 336]}, r"image\.resize_to"),
-        ({"resize_to": None}, r"image\.resize_to"),
-        ({"resample": "box"}, r"image\.resample"),
-        ({"resample": {}}, r"image\.resample"),
-        ({"crop": 1}, r"image\.crop"),
-        ({"crop": False}, r"image\.crop"),
-        ({"pad_to_square": [0, 0, 256]}, r"image\.pad_to_square"),
-        ({"pad_to_square": 0}, r"image\.pad_to_square"),
-        ({"rescale": 0}, r"image\.rescale"),
-        ({"rescale": float("nan")}, r"image\.rescale"),
-        ({"mean": [0.5, 0.5]}, r"image\.mean"),
-        ({"mean": 0.5}, r"image\.mean"),
-        ({"std": [1.0, 0.0, 1.0]}, r"image\.std"),
-        ({"std": [1.0, "1", 1.0]}, r"image\.std"),
-        ({"grid": [0, 24]}, r"image\.grid"),
-        ({"grid": 24}, r"image\.grid"),
-        ({"sampling": 8}, r"image\.sampling"),
+        ({"height": 0}, r"preprocessing\.height"),
+        ({"height": True}, r"preprocessing\.height"),
+        ({"height": 336.0}, r"preprocessing\.height"),
+        ({"width": 10**9}, r"preprocessing\.width"),
+        ({"resize": "longest_edge"}, r"preprocessing\.resize:"),
+        ({"resize": []}, r"preprocessing\.resize:"),
+        ({"resize": "exact"}, r"preprocessing\.resize_to"),
+        ({"resize": "none"}, r"preprocessing\.resize_to"),
+        ({"resize_to": [336, 336]}, r"preprocessing\.resize_to"),
+        ({"resize_to": None}, r"preprocessing\.resize_to"),
+        ({"resample": "box"}, r"preprocessing\.resample"),
+        ({"resample": {}}, r"preprocessing\.resample"),
+        ({"crop": 1}, r"preprocessing\.crop"),
+        ({"crop": False}, r"preprocessing\.crop"),
+        ({"pad_to_square": [0, 0, 256]}, r"preprocessing\.pad_to_square"),
+        ({"pad_to_square": 0}, r"preprocessing\.pad_to_square"),
+        ({"rescale": 0}, r"preprocessing\.rescale"),
+        ({"rescale": float("nan")}, r"preprocessing\.rescale"),
+        ({"mean": [0.5, 0.5]}, r"preprocessing\.mean"),
+        ({"mean": 0.5}, r"preprocessing\.mean"),
+        ({"std": [1.0, 0.0, 1.0]}, r"preprocessing\.std"),
+        ({"std": [1.0, "1", 1.0]}, r"preprocessing\.std"),
+        ({"grid": [0, 24]}, r"preprocessing\.grid"),
+        ({"grid": 24}, r"preprocessing\.grid"),
+        ({"sampling": 8}, r"preprocessing\.sampling"),
         ({"sampling": {"count": 0}}, r"sampling\.count"),
         ({"sampling": {"frames": 8}}, "unknown entry 'frames'"),
-        ({"video_cls": None}, r"image\.video_cls"),
-        ({"colour": 1}, "image: it does not know colour"),
+        ({"video_cls": None}, r"preprocessing\.video_cls"),
+        ({"colour": 1}, "preprocessing: unknown entry 'colour'"),
     ],
     ids=str,
 )
 def test_manifest_is_read_strictly(change: dict, where: str) -> None:
     with pytest.raises(ManifestInvalid, match=where):
-        ImagePreprocessor.from_dict(GOOD | change, "image")
+        ImagePreprocessor.from_dict(GOOD | change)
 
 
 def test_manifest_of_another_shape() -> None:
-    with pytest.raises(ManifestInvalid, match="misses mean, std"):
+    with pytest.raises(ManifestInvalid, match="entry 'mean' is missing"):
         ImagePreprocessor.from_dict({k: v for k, v in GOOD.items() if k not in ("mean", "std")})
-    with pytest.raises(ManifestInvalid, match="not a table"):
+    with pytest.raises(ManifestInvalid, match="an object is needed"):
         ImagePreprocessor.from_dict([1])
-    with pytest.raises(ManifestInvalid, match=r"preprocess\.mean"):
+    with pytest.raises(ManifestInvalid, match=r"preprocessing\.mean"):
         ImagePreprocessor(**GOOD)  # lists are for JSON only
 
 
@@ -318,5 +318,5 @@ def test_a_preprocessor_of_an_unknown_kind_is_refused() -> None:
     for data in ([1], {"height": 1}, {"kind": 1}):
         with pytest.raises(ManifestInvalid, match="an entry 'kind' is needed"):
             read_preprocessor(data)
-    with pytest.raises(ManifestInvalid, match=r"preprocess.kind: 'old' is unknown; known: fixed"):
+    with pytest.raises(ManifestInvalid, match=r"preprocessing.kind: 'old' is unknown; known: fixed"):
         read_preprocessor({"kind": "old"})
