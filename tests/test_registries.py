@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -79,6 +80,33 @@ def test_scores(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families(name: str) -> None:
     assert make_family(name).name == name
+
+
+KNOW_FAMILIES = ("families", "processors", "presets.py", "originals.py")
+"""Files of ``export`` that may name one: families, readers of processors, names of repositories."""
+
+
+def test_nothing_else_knows_a_family(root: Path) -> None:
+    words = (*FAMILIES, "qwen", "onevision")
+    offenders = []
+    for room in ("export", "runtime", "calibration", "trt_plugins"):
+        for path in (root / room).rglob("*.py"):
+            if not set(path.parts) & set(KNOW_FAMILIES):
+                named = [text for text in spelled(path) if any(w in text.lower() for w in words)]
+                offenders += [f"{path.relative_to(root)}: {text!r}" for text in named]
+    assert not offenders
+
+
+def spelled(path: Path) -> Iterator[str]:
+    """Names and texts in a file, without comments and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in documented:
+                yield node.value
+        elif isinstance(node, ast.Name | ast.Attribute | ast.ClassDef | ast.FunctionDef):
+            yield getattr(node, "id", getattr(node, "attr", getattr(node, "name", "")))
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -79,7 +79,13 @@ class Family(Protocol):
 
     def make(self, config: Any) -> nn.Module:
         """The transformers model, as the current device or tensor mode makes it."""
-        ...
+        from transformers import AutoModelForImageTextToText
+        from transformers.initialization import no_init_weights
+
+        # Some models draw their first weights until they please, which fake tensors cannot.
+        with no_init_weights():
+            model: nn.Module = AutoModelForImageTextToText.from_config(config)
+        return model
 
     def vision(self, model: Any) -> VisionParts: ...
 

@@ -46,7 +46,6 @@ class InternVl(Llava):
     """``InternVLForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "internvl"
-    model_class: ClassVar[str] = "InternVLForConditionalGeneration"
     towers: ClassVar[Mapping[str, str]] = {"internvl_vision": "default"}
 
     def check(self, config: Any) -> None:

@@ -42,7 +42,6 @@ class Llava(Family):
     """``LlavaForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "llava"
-    model_class: ClassVar[str] = "LlavaForConditionalGeneration"
     towers: ClassVar[Mapping[str, str]] = {
         "clip_vision_model": "default",
         "siglip_vision_model": "full",
@@ -83,16 +82,6 @@ class Llava(Family):
                 [f"the {vision.image_size} x {vision.image_size} of the vision tower"],
             )
         return made
-
-    def make(self, config: Any) -> nn.Module:
-        import transformers
-        from transformers.initialization import no_init_weights
-
-        # SigLIP draws its first weights until they please, which fake tensors cannot.
-        with no_init_weights():
-            model = getattr(transformers, self.model_class)(config)
-        model.tie_weights()
-        return model
 
     def vision(self, model: Any) -> VisionParts:
         return self._parts(model, model.model.vision_tower)

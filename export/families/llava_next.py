@@ -23,7 +23,6 @@ class LlavaNext(Llava):
     of every image."""
 
     name: ClassVar[str] = "llava_next"
-    model_class: ClassVar[str] = "LlavaNextForConditionalGeneration"
     layouts: ClassVar[tuple[str, ...]] = LAYOUTS
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:

@@ -42,7 +42,6 @@ class LlavaOneVision(LlavaNext):
     """``LlavaOnevisionForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "llava_onevision"
-    model_class: ClassVar[str] = "LlavaOnevisionForConditionalGeneration"
 
     def check(self, config: Any) -> None:
         super().check(config)

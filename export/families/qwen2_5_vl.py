@@ -12,7 +12,7 @@ class Qwen25VL(Qwen2VL):
     """``Qwen2_5_VLForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "qwen2_5_vl"
-    model_class: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
+    windowed: ClassVar[bool] = True
 
     def check(self, config: Any) -> None:
         super().check(config)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...errors import ModelNotSupported
 from ...runtime.preprocessing import Medium, Preprocessor
@@ -27,7 +26,8 @@ class Qwen2VL(Family):
     """``Qwen2VLForConditionalGeneration`` of transformers."""
 
     name: ClassVar[str] = "qwen2_vl"
-    model_class: ClassVar[str] = "Qwen2VLForConditionalGeneration"
+    windowed: ClassVar[bool] = False
+    """Whether most layers of the tower see windows alone."""
 
     def check(self, config: Any) -> None:
         text = config.text_config
@@ -40,16 +40,9 @@ class Qwen2VL(Family):
         context_of(text)
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:
-        return patch_preprocessor(files.image, model=files.model, video=files.video)
-
-    def make(self, config: Any) -> nn.Module:
-        import transformers
-        from transformers.initialization import no_init_weights
-
-        with no_init_weights():
-            model = getattr(transformers, self.model_class)(config)
-        model.tie_weights()
-        return model
+        return patch_preprocessor(
+            files.image, model=files.model, windowed=self.windowed, video=files.video
+        )
 
     def vision(self, model: Any) -> VisionParts:
         tower, config = model.model.visual, model.config.vision_config

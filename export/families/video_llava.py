@@ -25,7 +25,6 @@ class VideoLlava(Llava):
     """
 
     name: ClassVar[str] = "video_llava"
-    model_class: ClassVar[str] = "VideoLlavaForConditionalGeneration"
     towers: ClassVar[Mapping[str, str]] = {"clip_vision_model": "default"}
 
     def preprocessing(self, config: Any, files: ProcessorFiles) -> Preprocessor:

@@ -11,7 +11,6 @@ from .settings import DEFAULTS, check_model, levels_from, settings_from
 from .video import sampling_from
 
 TYPES = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2VLImageProcessorPil")
-MODELS = ("qwen2_vl", "qwen2_5_vl")
 
 FPS = 2.0
 """Frames per second that are taken where the configuration names no other number."""
@@ -57,6 +56,7 @@ def patch_preprocessor(
     config: Mapping[str, Any],
     *,
     model: Mapping[str, Any],
+    windowed: bool,
     video: Mapping[str, Any] | None = None,
 ) -> PatchPreprocessor:
     """Read the configuration of Qwen2-VL's image processor.
@@ -64,37 +64,39 @@ def patch_preprocessor(
     Args:
         config: The contents of ``preprocessor_config.json``.
         model: The contents of ``config.json``.
+        windowed: Whether most layers of the tower see windows alone (Qwen2.5-VL).
         video: The contents of ``video_preprocessor_config.json``, where there is one.
 
     Raises:
         ModelNotSupported: A processor, flag or value that cannot be reproduced here.
     """
-    values = _fields(config, model, video)
+    values = _fields(config, model, windowed, video)
     check_model(values, rules(values))
     return PatchPreprocessor(**values)
 
 
 def _fields(
-    config: Mapping[str, Any], model: Mapping[str, Any], video: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    model: Mapping[str, Any],
+    windowed: bool,
+    video: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The fields of a ``PatchPreprocessor``; their ranges are for its own checks.
 
     Args:
         config: The contents of a ``preprocessor_config.json``.
         model: The contents of a ``config.json``.
+        windowed: As there.
         video: The contents of a ``video_preprocessor_config.json``; None: the library takes the
             file of the image processor for it, and so is it done here.
 
     Raises:
-        ModelNotSupported: Another processor or model, images that are not resized, or processors
+        ModelNotSupported: Another processor, images that are not resized, or processors
             whose patches are not the model's.
     """
     settings = settings_from(config, PATCH_DEFAULTS, TYPES)
     clip = config if video is None else video
     clips = VIDEO_DEFAULTS | {key: clip[key] for key in VIDEO_DEFAULTS if key in clip}
-    if model.get("model_type") not in MODELS:
-        raise ModelNotSupported(f"model_type {model.get('model_type')!r}", MODELS)
-    windowed = model["model_type"] == "qwen2_5_vl"
     defaults = WINDOWED_DEFAULTS if windowed else VISION_DEFAULTS
     tower = defaults | dict(model.get("vision_config") or {})
     patches = _patches(settings, clips, tower)

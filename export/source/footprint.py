@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...samples.checkpoints.sizes import SIZES, Size
+from ...samples.checkpoints.sizes import SHAPES, SIZES, Shape, Size
 
 WEIGHTS: dict[str, float] = {"float32": 4, "float16": 2, "int8": 1 + 2 / 32, "int4": 0.5 + 2 / 32}
 """Bytes of one weight of the decoder's matrices: blocks of 32 share a float16 scale."""
@@ -27,7 +27,7 @@ class Footprint:
     kv_bytes: int
     """Of one token in float16."""
     image_tokens: int
-    """Of the largest image; where that has no bound, of one of 1280 tokens."""
+    """As ``samples.checkpoints.sizes.Shape.image_tokens``."""
 
     def weight_bytes(self, weights: str) -> float:
         """Bytes of all weights; ``weights`` is a key of ``WEIGHTS``. With int8 and int4 what is no
@@ -56,10 +56,10 @@ def footprint(family: str, size: str) -> Footprint:
     """The footprint of a published model.
 
     Args:
-        family: a key of ``checkpoint_sizes.SIZES``.
+        family: a key of ``samples.checkpoints.sizes.SIZES``.
         size: a key of its row.
     """
-    dimensions = SIZES[family][size]
+    dimensions, shape = SIZES[family][size], SHAPES[family]
     text = dimensions.text
     head_dim = text.width // text.heads
     own, shared = text.width * text.width, text.width * text.kv_heads * head_dim
@@ -67,39 +67,22 @@ def footprint(family: str, size: str) -> Footprint:
     table = text.vocab * text.width
     return Footprint(
         matrices=text.layers * layer + table,
-        others=table + _towers(family, dimensions) + _projector(family, dimensions),
+        others=table + _towers(shape, dimensions) + _projector(shape, dimensions),
         tied=table if text.tied else 0,
         kv_bytes=2 * 2 * text.layers * text.kv_heads * head_dim,
-        image_tokens=_IMAGE_TOKENS[family],
+        image_tokens=shape.image_tokens,
     )
 
 
-_MERGED = ("internvl", "qwen2_vl", "qwen2_5_vl")
-"""Families whose projector takes four patches at once."""
-
-
-def _towers(family: str, size: Size) -> int:
-    """Weights of the vision tower; Video-LLaVA has one for images and one for videos."""
+def _towers(shape: Shape, size: Size) -> int:
+    """Weights of the vision towers."""
     tower = size.tower
-    gated = family == "qwen2_5_vl"
-    layer = 4 * tower.width**2 + (3 if gated else 2) * tower.width * tower.inner
-    one = tower.layers * layer + 3 * tower.patch**2 * tower.width
-    return 2 * one if family == "video_llava" else one
+    layer = 4 * tower.width**2 + (3 if shape.gated else 2) * tower.width * tower.inner
+    return shape.towers * (tower.layers * layer + 3 * tower.patch**2 * tower.width)
 
 
-def _projector(family: str, size: Size) -> int:
+def _projector(shape: Shape, size: Size) -> int:
     """Weights of two matrices from the tower's width to the decoder's."""
-    width = size.tower.width * (4 if family in _MERGED else 1)
-    inner = width if family.startswith("qwen") else size.text.width
+    width = size.tower.width * shape.group
+    inner = width if shape.square else size.text.width
     return width * inner + inner * size.text.width
-
-
-_IMAGE_TOKENS = {
-    "llava": 576,
-    "llava_next": 5 * 576 + 2 * 24,
-    "video_llava": 8 * 257,
-    "llava_onevision": 10 * 729 + 6 * 27,
-    "internvl": 13 * 256,
-    "qwen2_vl": 1280,
-    "qwen2_5_vl": 1280,
-}

@@ -76,6 +76,21 @@ class Size:
     text: Text
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What all sizes of a family have in common, beyond what ``Size`` says."""
+
+    image_tokens: int
+    """Of the largest image or video; where that has no bound, of one of 1280 tokens."""
+    group: int = 1
+    """Patches that the projector reads at once."""
+    square: bool = False
+    """Whether the projector's inner width is that of what it reads, else the decoder's."""
+    gated: bool = False
+    """Whether the MLP of the tower has three matrices, else two."""
+    towers: int = 1
+
+
 def _tiny(kind: str, image: int = 56, **text: Any) -> Size:
     return Size(
         tower=Tower(layers=4, width=64, heads=4, inner=128, image=image),
@@ -180,3 +195,14 @@ SIZES: dict[str, dict[str, Size]] = {
     },
 }
 """Family -> size -> dimensions."""
+
+SHAPES: dict[str, Shape] = {
+    "llava": Shape(image_tokens=576),
+    "llava_next": Shape(image_tokens=5 * 576 + 2 * 24),
+    "video_llava": Shape(image_tokens=8 * 257, towers=2),
+    "llava_onevision": Shape(image_tokens=10 * 729 + 6 * 27),
+    "internvl": Shape(image_tokens=13 * 256, group=4),
+    "qwen2_vl": Shape(image_tokens=1280, group=4, square=True),
+    "qwen2_5_vl": Shape(image_tokens=1280, group=4, square=True, gated=True),
+}
+"""Family -> shape."""

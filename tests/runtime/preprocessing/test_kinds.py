@@ -68,19 +68,18 @@ def test_images_of_every_mode_equal_hugging_face(mode: str) -> None:
         )
     tiles = tile_preprocessor(TILES, (7, 7))(image)
     np.testing.assert_array_equal(tiles.pixels, hf(GotOcr2ImageProcessorPil, TILES, [image]))
-    patches = patch_preprocessor(PATCHES, model={"model_type": "qwen2_vl"})(image)
+    patches = patch_preprocessor(PATCHES, model={}, windowed=False)(image)
     expected = hf(Qwen2VLImageProcessorPil, {}, [image])
     np.testing.assert_array_equal(patches.pixels.reshape(expected.shape), expected)
 
 
 def made() -> dict[str, Preprocessor]:
     clip = SMALL | {"image_processor_type": "VideoLlavaImageProcessor", "crop_size": 28}
-    qwen = {"model_type": "qwen2_5_vl"}
     return {
         "fixed": fixed_preprocessor(clip, (2, 2)),
         "anyres": anyres_preprocessor(ONEVISION, (7, 7), model={}),
         "tiles": tile_preprocessor(TILES, (7, 7)),
-        "patches": patch_preprocessor(PATCHES, model=qwen),
+        "patches": patch_preprocessor(PATCHES, model={}, windowed=True),
     }
 
 
@@ -130,9 +129,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Preprocessor
     ),
     "patches": (
         VIDEO_DEFAULTS | PATCHES | {"fps": 2, "min_pixels": 9, "max_pixels": 99},
-        lambda config: patch_preprocessor(
-            config, model={"model_type": "qwen2_5_vl", "vision_config": config}
-        ),
+        lambda config: patch_preprocessor(config, model={"vision_config": config}, windowed=True),
     ),
 }
 
