@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -33,8 +32,9 @@ COMMANDS: dict[str, str] = {
 
 def command(name: str) -> click.Command:
     """The click command of a row of ``COMMANDS``."""
-    module, _, attribute = COMMANDS[name].partition(":")
-    found: click.Command = getattr(import_module(f".commands.{module}", __package__), attribute)
+    from .registry import load_row
+
+    found: click.Command = load_row(COMMANDS[name], f"{__package__}.commands")
     return found
 
 

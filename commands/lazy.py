@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import click
+
+from ..registry import load_row
 
 
 class LazyGroup(click.Group):
@@ -29,6 +30,5 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._table:
             return None
-        module, _, attribute = self._table[cmd_name].partition(":")
-        found: click.Command = getattr(import_module(f".{module}", self._package), attribute)
+        found: click.Command = load_row(self._table[cmd_name], self._package)
         return found

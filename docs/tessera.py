@@ -72,16 +72,9 @@ class Tessera(Family):
         )
 
     def language(self, model: Any) -> LanguageParts:
-        decoder = model.model.language_model
-        return LanguageParts(
-            layers=decoder.layers,
-            norm=decoder.norm,
-            head=model.lm_head,
-            config=model.config.text_config,
-            rotary=type(decoder.rotary_emb),
-            context=context_of(model.config.text_config),
-            planes=(model.config.plane_layer,),
-        )
+        decoder, text = model.model.language_model, model.config.text_config
+        planes = (model.config.plane_layer,)
+        return LanguageParts.of_decoder(decoder, model.lm_head, text, planes=planes)
 
     def decode(self, model: Any, rows: torch.Tensor, **arguments: Any) -> Any:
         embeds, plane = rows.chunk(2, dim=-1)

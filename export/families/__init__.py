@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...errors import ModelNotSupported
+from ...registry import load_row
 
 if TYPE_CHECKING:
     from .base import Family
@@ -29,6 +29,5 @@ def make_family(model_type: str) -> Family:
     """
     if model_type not in FAMILIES:
         raise ModelNotSupported(f"model family {model_type!r}", FAMILIES)
-    module, _, attribute = FAMILIES[model_type].partition(":")
-    family: Family = getattr(import_module(f".{module}", __name__), attribute)()
+    family: Family = load_row(FAMILIES[model_type], __name__)()
     return family

@@ -103,15 +103,8 @@ class Llava(Family):
         )
 
     def language(self, model: Any) -> LanguageParts:
-        decoder = model.model.language_model
-        return LanguageParts(
-            layers=decoder.layers,
-            norm=decoder.norm,
-            head=model.lm_head,
-            config=model.config.text_config,
-            rotary=type(decoder.rotary_emb),
-            context=context_of(model.config.text_config),
-        )
+        decoder, text = model.model.language_model, model.config.text_config
+        return LanguageParts.of_decoder(decoder, model.lm_head, text)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         pixels = pixels_of(model, medium)

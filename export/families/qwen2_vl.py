@@ -63,15 +63,8 @@ class Qwen2VL(Family):
 
     def language(self, model: Any) -> LanguageParts:
         decoder, text = model.model.language_model, model.config.text_config
-        return LanguageParts(
-            layers=decoder.layers,
-            norm=decoder.norm,
-            head=model.lm_head,
-            config=text,
-            rotary=type(decoder.rotary_emb),
-            context=context_of(text),
-            sections=tuple(text.rope_parameters["mrope_section"]),
-        )
+        sections = tuple(text.rope_parameters["mrope_section"])
+        return LanguageParts.of_decoder(decoder, model.lm_head, text, sections=sections)
 
     def image_features(self, model: Any, medium: Medium, size: tuple[int, int]) -> torch.Tensor:
         merge = model.config.vision_config.spatial_merge_size

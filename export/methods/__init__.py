@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...errors import MethodUnknown
+from ...registry import load_row
 
 if TYPE_CHECKING:
     from .base import Method
@@ -38,6 +38,5 @@ def method_class(name: str) -> type[Method]:
     """
     if name not in METHODS:
         raise MethodUnknown(name, METHODS)
-    module, _, attribute = METHODS[name].partition(":")
-    found: type[Method] = getattr(import_module(f".{module}", __name__), attribute)
+    found: type[Method] = load_row(METHODS[name], __name__)
     return found

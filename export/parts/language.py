@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...runtime.bundle.contract import Sizes, row_width
-from .rotary import rotary_tables
+from .rotary import context_of, rotary_tables
 
 
 class RotaryLookup(nn.Module):
@@ -64,6 +64,29 @@ class LanguageParts:
     planes: tuple[int, ...] = ()
     """For each of ``VisionParts.planes``, in order, the layer behind which it is added to the
     hidden states, ascending."""
+
+    @classmethod
+    def of_decoder(cls, decoder: Any, head: nn.Module, config: Any, **more: Any) -> LanguageParts:
+        """The parts of a decoder of transformers.
+
+        Args:
+            decoder: such as a ``LlamaModel``.
+            head: of the model.
+            config: the text configuration.
+            more: other fields.
+
+        Raises:
+            ModelNotSupported: as ``rotary.context_of``.
+        """
+        return cls(
+            layers=decoder.layers,
+            norm=decoder.norm,
+            head=head,
+            config=config,
+            rotary=type(decoder.rotary_emb),
+            context=context_of(config),
+            **more,
+        )
 
     @property
     def positions(self) -> str | None:

@@ -3,10 +3,10 @@ row."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...errors import ScoreUnknown
+from ...registry import load_row
 
 if TYPE_CHECKING:
     from .base import DropScore
@@ -29,6 +29,5 @@ def score_class(name: str) -> type[DropScore]:
     """
     if name not in SCORES:
         raise ScoreUnknown(name, SCORES)
-    module, _, attribute = SCORES[name].partition(":")
-    found: type[DropScore] = getattr(import_module(f".{module}", __name__), attribute)
+    found: type[DropScore] = load_row(SCORES[name], __name__)
     return found

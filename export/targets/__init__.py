@@ -6,9 +6,9 @@ All targets of a bundle share its weight file; only the small graph files differ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 
 from ...errors import OptionInvalid
+from ...registry import load_row
 from .base import Target
 
 TARGETS: dict[str, str] = {
@@ -33,6 +33,5 @@ def check_targets(names: Sequence[str]) -> None:
 
 def make_target(name: str) -> Target:
     """The target called ``name`` (a key of ``TARGETS``)."""
-    module, _, attribute = TARGETS[name].partition(":")
-    target: Target = getattr(import_module(f".{module}", __name__), attribute)()
+    target: Target = load_row(TARGETS[name], __name__)()
     return target

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from ...errors import EngineUnavailable, EngineUnknown
+from ...registry import load_row
 from ..bundle.manifest import Manifest
 from .base import Engine
 
@@ -25,8 +24,7 @@ def engine_class(name: str) -> type[Engine]:
     """
     if name not in ENGINES:
         raise EngineUnknown(name, ["auto", *ENGINES])
-    module, _, attribute = ENGINES[name].partition(":")
-    found: type[Engine] = getattr(import_module(f".{module}", __name__), attribute)
+    found: type[Engine] = load_row(ENGINES[name], __name__)
     return found
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from ...errors import ManifestInvalid
+from ...registry import load_row
 from .base import SEPARATOR, Medium, Preprocessor, Resample
 
 __all__ = [
@@ -38,8 +38,7 @@ def preprocessor_class(kind: str, where: str = "manifest.preprocessing") -> type
         raise ManifestInvalid(
             f"{where}.kind", f"{kind!r} is unknown; known: {', '.join(PREPROCESSORS)}"
         )
-    module, _, attribute = PREPROCESSORS[kind].partition(":")
-    found: type[Preprocessor] = getattr(import_module(f".{module}", __name__), attribute)
+    found: type[Preprocessor] = load_row(PREPROCESSORS[kind], __name__)
     return found
 
 
