@@ -29,7 +29,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Row:
+class MeasuredKeep:
     """One keep of one bundle."""
 
     bundle: Bundle
@@ -93,7 +93,9 @@ def candidates(
     return sorted(found, key=lambda keep: -found[keep]), left_out
 
 
-def calibrate_keep(asker: Answerer, points: Sequence[tuple[Keep, ...]], wish: Wish) -> list[Row]:
+def calibrate_keep(
+    asker: Answerer, points: Sequence[tuple[Keep, ...]], wish: Wish
+) -> list[MeasuredKeep]:
     """Measure a bundle at several keeps.
 
     Which keeps are within the wish is asked from the largest on, and ends with the first that is
@@ -107,17 +109,19 @@ def calibrate_keep(asker: Answerer, points: Sequence[tuple[Keep, ...]], wish: Wi
     """
     bundle = asker.pipeline.bundle
     answers = asker.ask(points)
-    rows: list[Row] = []
+    rows: list[MeasuredKeep] = []
     within = True
     for number, keep in enumerate(points):
         measured = measure(asker.data.questions, answers[keep], answers[points[0]])
         bound = measured.bound(wish.confidence) if number else 0.0
         within = within and bound <= wish.max_drop
-        rows.append(Row(bundle=bundle, keep=keep, measured=measured, bound=bound, within=within))
+        rows.append(
+            MeasuredKeep(bundle=bundle, keep=keep, measured=measured, bound=bound, within=within)
+        )
     return rows
 
 
-def choose(rows: Sequence[Row], wish: Wish) -> Row:
+def choose(rows: Sequence[MeasuredKeep], wish: Wish) -> MeasuredKeep:
     """The smallest keep of a bundle that is within the wish.
 
     Raises:
@@ -149,7 +153,7 @@ def choose(rows: Sequence[Row], wish: Wish) -> Row:
     raise BoundNotMet(asked, found, ", or ".join(ways))
 
 
-def pareto(rows: Sequence[Row]) -> list[bool]:
+def pareto(rows: Sequence[MeasuredKeep]) -> list[bool]:
     """For each row whether no other is both faster and better: less time to the first token at no
     lower score, or a higher score in no more time."""
     figures = [(row.measured.ttft_ms, -row.measured.score) for row in rows]

@@ -58,7 +58,7 @@ class Binary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class LaunchConfig:
     """How one call is launched."""
 
     block: int
@@ -136,7 +136,7 @@ def plan(
     k: int,
     row_bytes: int,
     addresses: Sequence[int] = (),
-) -> Plan:
+) -> LaunchConfig:
     """Variant and grid of one call.
 
     Args:
@@ -169,7 +169,9 @@ def plan(
     programs = max(1, _RESIDENT.get(block, 1) * multiprocessors // batch)
     slots = -(-k // programs)
     grid = (-(-k // slots), batch)
-    return Plan(block=block, word_bits=8 * word, words=row_bytes // word, slots=slots, grid=grid)
+    return LaunchConfig(
+        block=block, word_bits=8 * word, words=row_bytes // word, slots=slots, grid=grid
+    )
 
 
 class Arguments:

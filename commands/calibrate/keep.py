@@ -20,7 +20,7 @@ from .common import ShownProgress, confidence_option, data_options, opened, perc
 
 if TYPE_CHECKING:
     from ...calibration.data import QuestionFile
-    from ...calibration.keep import Row
+    from ...calibration.keep import MeasuredKeep
 
 PICTURE = "keep.svg"
 
@@ -92,7 +92,7 @@ def keep(
     options = AnswerOptions(
         max_new_tokens=max_new_tokens, guide=guide, threads=threads, variant=variant
     )
-    found: list[list[Row]] = []
+    found: list[list[MeasuredKeep]] = []
     with opened(data_file, out) as (data, folder, journal):
         for path, (points, left_out) in tried:
             if left_out is not None:
@@ -102,7 +102,7 @@ def keep(
             asker = Answerer(pipeline, data, journal, options, progress)
             found.append(calibrate_keep(asker, points, wish))
         rows = [row for of_one in found for row in of_one]
-        chosen: dict[int, Row] = {}
+        chosen: dict[int, MeasuredKeep] = {}
         failed: list[BoundNotMet] = []
         for of_one in found:
             try:
@@ -140,7 +140,7 @@ def keep(
             raise failed[-1]
 
 
-def _note(row: Row, confidence: float) -> None:
+def _note(row: MeasuredKeep, confidence: float) -> None:
     seen = row.measured
     print(
         f"[{row.bundle.path}: keep {show_keeps(row.keep)} loses {100 * seen.drop:.2f} points on "
@@ -151,7 +151,7 @@ def _note(row: Row, confidence: float) -> None:
     )
 
 
-def _row(row: Row, best: bool, chosen: bool) -> dict[str, Any]:
+def _row(row: MeasuredKeep, best: bool, chosen: bool) -> dict[str, Any]:
     seen = row.measured
     return {
         "bundle": str(row.bundle.path),
@@ -170,7 +170,11 @@ def _row(row: Row, best: bool, chosen: bool) -> dict[str, Any]:
 
 
 def _picture(
-    rows: list[Row], best: list[bool], chosen: dict[int, Row], data: QuestionFile, drop: float
+    rows: list[MeasuredKeep],
+    best: list[bool],
+    chosen: dict[int, MeasuredKeep],
+    data: QuestionFile,
+    drop: float,
 ) -> str:
     from ...calibration.picture import Mark, draw
 

@@ -83,7 +83,7 @@ def read_header(path: Path) -> list[TensorPlace]:
     return places
 
 
-def _place(path: Path, key: str, place: safetensors_header.Place) -> TensorPlace:
+def _place(path: Path, key: str, place: safetensors_header.HeaderEntry) -> TensorPlace:
     return TensorPlace(
         path=path,
         key=key,

@@ -21,7 +21,7 @@ ITEM_SIZES["BOOL"] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class HeaderEntry:
     """Where a tensor lies."""
 
     dtype: str
@@ -42,7 +42,7 @@ class Header:
     size: int
     """Of the whole file."""
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> HeaderEntry:
         """Where a tensor lies, which may be beyond the end of the file.
 
         Raises:
@@ -61,7 +61,7 @@ class Header:
             raise ValueError(f"tensor {name!r} has shape {shape} in a file of {self.size:,} bytes")
         if dtype in ITEM_SIZES and end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
             raise ValueError(f"tensor {name!r} has {end - begin:,} bytes for shape {shape}")
-        return Place(dtype=dtype, shape=shape, offset=self.start + begin, nbytes=end - begin)
+        return HeaderEntry(dtype=dtype, shape=shape, offset=self.start + begin, nbytes=end - begin)
 
 
 def read_header(path: Path) -> Header:

@@ -62,7 +62,7 @@ def check(
     offset: int = 0,
     ptx: str = "",
     name: str = "",
-) -> launch.Plan:
+) -> launch.LaunchConfig:
     """Launch a variant as ``TopKTokensKernel`` does, and compare with the reference.
 
     Args:
