@@ -38,6 +38,7 @@ EXTENDED: dict[str, str] = {
     "tests/export/test_bound_addresses.py::test_a_provider*": "a missing one, in test_doctor.py",
     "tests/families/test_video.py::*[[]*/*[]]": "the same models in transformers' layout",
     "tests/families/test_build.py::test_a_build_takes*": "that every graph builds",
+    "tests/families/test_adding_a_family.py::test_tensorrt*": "that every graph of a family builds",
     "tests/families/test_hub.py::*": "three repositories",
     "tests/families/test_full_size.py::*": "one size",
     "tests/trt_plugins/test_kernel.py::test_source_meets*": "test_shipped_ptx.py",

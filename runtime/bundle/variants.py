@@ -27,9 +27,17 @@ class LimitsRecord:
     """Most image tokens of one tile that are left after each drop of the plan."""
     image_tokens: int
     """Most image tokens of one tile before any is dropped."""
+    parts: int = 1
+    """Of an image or video, how many tiles or frames stand in the prompt by themselves, at most;
+    1: it stands there as a whole."""
+
+    @property
+    def placed(self) -> int:
+        """Images, and tiles and frames that stand by themselves, of a turn."""
+        return self.images * self.parts
 
     def __post_init__(self) -> None:
-        sizes = (self.tokens - 1, self.images, self.tiles, self.rows, self.image_tokens)
+        sizes = (self.tokens - 1, self.images, self.parts, self.tiles, self.rows, self.image_tokens)
         least = min(*sizes, self.frames + 1, self.separators + 1, *self.counts)
         if least < 1:
             raise ManifestInvalid("variants.limits", f"{self} allows nothing")

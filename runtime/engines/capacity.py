@@ -20,6 +20,7 @@ from ..bundle.contract import (
 from ..bundle.keep import Keeps
 from ..bundle.manifest import Manifest
 from ..bundle.plan import Drop, Extent, Plan
+from ..bundle.prompt import PromptLayout
 from ..bundle.variants import LimitsRecord
 from ..preprocessing import Preprocessor
 
@@ -95,9 +96,12 @@ def check_request(
     Raises:
         BeyondLimits: naming the limit.
     """
-    if extent.images > limits.images:
-        what = "images per turn"
-        raise BeyondLimits(what, extent.images, limits.images, f"{rebuild} --max-images N")
+    if extent.images > limits.placed:
+        what, more = "images per turn", "--max-images N"
+        if limits.parts > 1:
+            what = "images, tiles and frames per turn"
+            more += " or --max-frames N" if limits.frames else ""
+        raise BeyondLimits(what, extent.images, limits.placed, f"{rebuild} {more}")
     largest = max(extent.tiles, default=0)
     if largest > limits.image_tokens:
         remedy = f"give a smaller image, or {rebuild} --max-image-tokens N"
@@ -167,6 +171,7 @@ def make_limits(manifest: Manifest, asked: BuildSizes) -> LimitsRecord:
         separators=separators,
         counts=plan.counts(1.0 if asked.keep is None else asked.keep, 1),
         image_tokens=image_tokens,
+        parts=_parts(manifest.prompt, tiles, frames),
     )
     read = _stage_tokens(plan, limits)[0]
     tokens = min(context, read + ANSWER_TOKENS) if asked.tokens is None else asked.tokens
@@ -181,6 +186,12 @@ def make_limits(manifest: Manifest, asked: BuildSizes) -> LimitsRecord:
             "K",
         )
     return replace(limits, tokens=tokens)
+
+
+def _parts(layout: PromptLayout, tiles: int, frames: int) -> int:
+    """How many placeholders an image or video has at most."""
+    of_frames = frames if layout.video is not None and layout.video.frame is not None else 1
+    return max(1, of_frames, tiles if layout.tiles is not None else 1)
 
 
 def _frames(preprocessing: Preprocessor, asked: int | None) -> int:
@@ -235,7 +246,7 @@ def ranges(
         of_drop = (1, min(arriving, typical + _TYPICAL_TEXT), arriving)
         sizes = {
             "tokens": of_drop,
-            "groups": _range(1, limits.images // share),
+            "groups": _range(1, 1 if drop.budget == "all" else limits.placed),
             "candidates": _range(typical, whole),
             "texts": text,
             "raters": text,

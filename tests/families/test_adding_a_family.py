@@ -7,6 +7,7 @@ plane of every image token that a later layer adds.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -21,8 +22,14 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 import vtp
+from vtp.errors import BeyondLimits
 from vtp.export import ExportOptions, export_model
 from vtp.export.families import FAMILIES
+from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.chat.media import laid_out
+from vtp.runtime.engines.capacity import BuildSizes, check_request, make_limits
+from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
+from vtp.runtime.model.model_input import extent_of
 
 from .conftest import picture
 from .tessera_model import TesseraConfig, TesseraForConditionalGeneration
@@ -247,12 +254,8 @@ def test_a_model_is_checked_on_its_first_layers(
     assert "check.0" in verified.out
 
 
-def test_every_target_and_method_takes_planes(export: Callable[..., Path]) -> None:
-    bundle = export(
-        "all", method="cdpruner+sparsevlm", targets=("ort", "onnx", "trt10"),
-        parameters={"layers": (1, 2), "ratios": (0.5, 0.25)},
-    )  # fmt: skip
-    manifest = json.loads((bundle / "manifest.json").read_text())
+def test_every_target_and_method_takes_planes(everything: Path) -> None:
+    manifest = json.loads((everything / "manifest.json").read_text())
     assert manifest["language"]["planes"] == [1]
     shapes = {
         (graph["name"], tensor["name"]): tensor["shape"][-1]
@@ -269,6 +272,38 @@ def test_every_target_and_method_takes_planes(export: Callable[..., Path]) -> No
     assert shapes["language.1", "hidden_states_out"] == WIDTH
     assert shapes["drop.2", "hidden_states"] == WIDTH
     assert {graph["name"] for graph in manifest["graphs"]} == {name for name, _ in shapes}
+
+
+@pytest.fixture(scope="module")
+def everything(export: Callable[..., Path]) -> Path:
+    return export(
+        "all", method="cdpruner+sparsevlm", targets=("ort", "onnx", "trt10"),
+        parameters={"layers": (1, 2), "ratios": (0.5, 0.25)},
+    )  # fmt: skip
+
+
+def test_tensorrt_rtx_builds_every_graph(everything: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
+    bundle = Path(shutil.copytree(everything, tmp_path / "bundle"))
+    options = BuildOptions(engine="tensorrt-rtx", compute_capabilities=("8.9",), name="built")
+    variant = build_variant(bundle, options)
+    graphs = [graph.name for graph in Bundle(bundle).manifest.graphs if graph.target == "onnx"]
+    assert [engine.graph for engine in variant.engines] == graphs
+
+
+def test_a_build_takes_an_image_of_many_tiles(everything: Path) -> None:
+    """Each tile stands in the prompt by itself, and all of them are one image."""
+    manifest = Bundle(everything).manifest
+    plan, limits = manifest.plan, make_limits(manifest, BuildSizes())
+    assert (limits.images, limits.parts) == (1, 5)
+    extent = extent_of(laid_out([manifest.preprocessing(picture(64, 64))], manifest.prompt).placed)
+    assert extent.images == 5
+    check_request(plan, limits, plan.counts(None, extent), extent, "vtp build DIR")
+    with pytest.raises(BeyondLimits, match=r"images, tiles and frames per turn: 10, .* is 5"):
+        twice = extent_of(
+            laid_out([manifest.preprocessing(picture(64, 64))] * 2, manifest.prompt).placed
+        )
+        check_request(plan, limits, plan.counts(None, twice), twice, "vtp build DIR")
 
 
 def test_an_overlay_shows_every_tile(

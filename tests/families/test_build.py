@@ -11,6 +11,7 @@ import pytest
 
 from vtp.errors import BeyondLimits, OptionInvalid
 from vtp.runtime.bundle.bundle import Bundle
+from vtp.runtime.chat.media import laid_out
 from vtp.runtime.engines.capacity import BuildSizes, capacities, check_request, make_limits, ranges
 from vtp.runtime.engines.tensorrt.variant import BuildOptions, build_variant
 from vtp.runtime.model.model_input import extent_of
@@ -59,7 +60,7 @@ def test_a_build_takes_every_image_and_video_that_it_was_asked_for(
             if limits.frames:
                 media.append([preprocessing.video([picture(30, 30)] * limits.frames)])
             for turn in media:
-                extent = extent_of(turn)
+                extent = extent_of(laid_out(turn, manifest.prompt).placed)
                 for keep in (most, 0.3, 1):
                     counts = plan.counts(keep, extent)
                     check_request(plan, limits, counts, extent, "vtp build DIR")

@@ -295,6 +295,7 @@ VALID: dict[str, Any] = {
                 "separators": 0,
                 "counts": [16],
                 "image_tokens": 64,
+                "parts": 1,
             },
             "engines": [
                 {
@@ -408,6 +409,7 @@ FREE: list[Path] = [
     ("language", "planes"),
     ("prompt", "tiles"),
     ("prompt", "tiles", "row_end"),
+    ("variants", 0, "limits", "parts"),
 ]
 
 
