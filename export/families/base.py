@@ -84,8 +84,10 @@ class Family(Protocol):
 
         # Some models draw their first weights until they please, which fake tensors cannot.
         with no_init_weights():
-            model: nn.Module = AutoModelForImageTextToText.from_config(config)
-        return model
+            model: Any = AutoModelForImageTextToText.from_config(config)
+        model.tie_weights()
+        made: nn.Module = model
+        return made
 
     def vision(self, model: Any) -> VisionParts: ...
 
