@@ -92,7 +92,8 @@ class Result:
     finished: str
     """``eos`` (the model ended) or ``length`` (max_new_tokens reached)."""
     kept: tuple[np.ndarray, ...]
-    """For each image of this turn, ``(kept,)`` int64 patch indices, kept by the vision graph."""
+    """For each image of this turn, ``(kept,)`` int64 patch indices, kept by the vision graph. Here
+    and below, a tile or frame with text of its own in the prompt counts as an image."""
     scores: tuple[np.ndarray, ...]
     """For each image ``(tokens,)`` float32 scores; empty without pruning."""
     prompt_tokens: int
