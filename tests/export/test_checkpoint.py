@@ -60,7 +60,7 @@ def test_missing_tensors_are_named_five_of_them(
 ) -> None:
     gone = [f"language_model.model.layers.{n}.mlp.up_proj.weight" for n in range(6)]
     edited(lambda tensors: [tensors.pop(name) for name in gone])
-    message = vtp("export", model, "--out", out).error()
+    message = vtp("export", model, "--target", "ort", "--out", out).error()
     assert "6 missing: " in message
     assert sum(f"layers.{n}.mlp.up_proj.weight" in message for n in range(6)) == 5
     assert "and 1 more" in message
@@ -90,7 +90,7 @@ def test_tensors_that_the_model_does_not_have(
         tensors["language_model.model.layers.0.mlp.up_proj.lora_A.weight"] = torch.ones(4, 64)
 
     edited(change)
-    message = vtp("export", model, "--out", out).error()
+    message = vtp("export", model, "--target", "ort", "--out", out).error()
     assert "2 unknown to the model: " in message
     assert "layers.6.mlp.up_proj.weight" in message
     assert "lora_A" in message
@@ -103,7 +103,7 @@ def test_all_kinds_in_one_message(vtp: Any, out: Path, model: Path, edited: Any)
         tensors["multi_modal_projector.linear_1.bias"] = torch.ones(65)
 
     edited(change)
-    message = vtp("export", model, "--out", out).error()
+    message = vtp("export", model, "--target", "ort", "--out", out).error()
     assert "1 missing: language_model.norm.weight; 1 unknown to the model: a; " in message
     assert "multi_modal_projector.linear_1.bias is (65,), but config.json says (64,)" in message
 
@@ -116,7 +116,7 @@ def test_a_shard_that_is_cut_off(vtp: Any, out: Path, tmp_path: Path, cut: int) 
     whole = shard.stat().st_size
     with shard.open("rb+") as file:
         file.truncate(whole - cut)
-    message = vtp("export", model, "--out", out).error()
+    message = vtp("export", model, "--target", "ort", "--out", out).error()
     assert f"no complete {shard.name}" in message
     assert f"{whole:,}" in message
     assert f"{whole - cut:,}" in message
@@ -127,7 +127,7 @@ def test_numbers_of_a_type_that_weights_do_not_have(
 ) -> None:
     name = "language_model.model.norm.weight"
     edited(lambda tensors: tensors.update({name: tensors[name].to(torch.float8_e4m3fn)}))
-    message = vtp("export", model, "--out", out).error()
+    message = vtp("export", model, "--target", "ort", "--out", out).error()
     assert name in message
     assert "F8_E4M3" in message
 
@@ -138,7 +138,8 @@ def test_a_bundle_larger_than_the_disk(vtp: Any, out: Path, model: Path) -> None
 
     path = model / "config.json"
     config = json.loads(path.read_text())
-    config["text_config"] |= {"vocab_size": 2**24, "hidden_size": 2**16}
+    large = {"vocab_size": 2**24, "hidden_size": 2**16, "num_hidden_layers": 1}
+    config["text_config"] |= large
     path.write_text(json.dumps(config))
     import transformers
 
@@ -156,6 +157,6 @@ def test_a_bundle_larger_than_the_disk(vtp: Any, out: Path, model: Path) -> None
             file.truncate(8 + len(text) + end)
         except OSError:
             pytest.skip("this file system has no files of 4 TB")
-    message = vtp("export", model, "--dtype", "float16", "--out", out).error()
+    message = vtp("export", model, "--dtype", "float16", "--target", "ort", "--out", out).error()
     assert "the weights of the bundle need 4" in message
     assert "GB are free" in message
