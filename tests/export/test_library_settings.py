@@ -56,7 +56,7 @@ def llava(random_llava: Path, tmp_path: Path) -> Callable[..., Path]:
             "vocab_size": sample["text_config"]["vocab_size"],
             "hidden_size": 64,
             "intermediate_size": 96,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": CONTEXT,
