@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -250,6 +251,14 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     os.environ.setdefault("VTP_TRACE_CACHE", str(shared / "traces"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What lives on between modules, such as imports and caches, is for no collection to look at:
+    they took an eighth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

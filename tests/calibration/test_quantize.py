@@ -25,12 +25,17 @@ from vtp.samples.scenes import evaluation_set, same_answer
 
 
 @pytest.fixture(scope="session")
-def int8(made_once: Any, tiny_bundle: Path, questions: Path) -> Path:
-    """``tiny`` in int8, calibrated at its default keep."""
+def int8(
+    made_once: Any, tiny_bundle: Path, questions: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """``tiny`` in int8, calibrated at its default keep with 20 questions."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        quantize(tiny_bundle, questions, folder)
+        data = tmp_path_factory.mktemp("twenty") / "questions.jsonl"
+        (data.parent / "images").symlink_to(questions.parent / "images")
+        data.write_text("\n".join(questions.read_text().splitlines()[:20]))
+        quantize(tiny_bundle, data, folder)
 
     return Path(made_once("tiny-int8", make))
 
@@ -76,7 +81,7 @@ def test_the_bundle_is_whole_and_a_third_as_large(int8: Path, tiny_bundle: Path)
     assert after.manifest.targets() == before.manifest.targets()
     products = after.manifest.products
     assert products is not None
-    assert (products.form, products.requests, products.left) == ("int8", 40, ())
+    assert (products.form, products.requests, products.left) == ("int8", 20, ())
     for measured in after.manifest.golden.measured:
         if measured.output.startswith("logits"):
             assert measured.cosine > 0.95
@@ -120,11 +125,11 @@ def test_tensorrt_rtx_builds_it(
 
 
 def test_fp8_is_refused_by_the_engine_cpu(
-    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any
+    random_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any
 ) -> None:
     (tmp_path / "fp8").mkdir()
-    quantize(tiny_bundle, data_of(6), tmp_path / "fp8", form="fp8")
-    image = Bundle(tiny_bundle).file("golden.png")
+    quantize(random_bundle, data_of(6), tmp_path / "fp8", form="fp8")
+    image = Bundle(random_bundle).file("golden.png")
     run = vtp("run", tmp_path / "fp8", "--image", image, "--prompt", "hi", "--engine", "cpu")
     assert run.status != 0
     assert "fp8" in run.err
@@ -187,17 +192,17 @@ def test_a_bound_out_of_reach_tells_the_best(
 
 
 def test_the_command(
-    tiny_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any, int8: Path
+    random_bundle: Path, data_of: Callable[..., Path], tmp_path: Path, vtp: Any, int8: Path
 ) -> None:
     data, out = data_of(6), tmp_path / "made"
     done = vtp(
-        "calibrate", "quantize", tiny_bundle, "--data", data, "--out", out, "--format", "json"
+        "calibrate", "quantize", random_bundle, "--data", data, "--out", out, "--format", "json"
     )
     told = json.loads(done.out)
     assert [row["bundle"] for row in told["accuracy"]] == ["original", "int8"]
     assert {row["quantized"] for row in told["sensitivity"]} == {"yes"}
     assert "MB of weights" in done.err
-    again = vtp("calibrate", "quantize", tiny_bundle, "--data", data, "--out", out)
+    again = vtp("calibrate", "quantize", random_bundle, "--data", data, "--out", out)
     assert again.status == 1
     assert "--force" in again.err
     twice = vtp("calibrate", "quantize", int8, "--data", data, "--out", tmp_path / "twice")

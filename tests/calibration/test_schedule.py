@@ -13,6 +13,7 @@ import pytest
 
 from vtp.calibration.schedule import sigmoid_counts
 from vtp.calibration.work_bundle import spread
+from vtp.export import ExportOptions, export_model
 from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.bundle.plan import Drop, Plan
 from vtp.samples.write_questions import write_questions
@@ -192,10 +193,13 @@ def test_the_sigmoid_meets_its_budget(steepness: float, share: float) -> None:
 
 
 def test_a_budget_out_of_reach(
-    vtp: Any, search_bundle: Path, data_of: Callable[..., Path], tmp_path: Path
+    vtp: Any, random_llava: Path, data_of: Callable[..., Path], tmp_path: Path
 ) -> None:
+    bundle = tmp_path / "bundle"
+    options = ExportOptions(stages=("1:1.0:attention",), targets=("ort",))
+    export_model(str(random_llava), bundle, options)
     outcome = vtp(
-        "calibrate", "schedule", search_bundle, "--data", data_of(1), "--out", tmp_path,
+        "calibrate", "schedule", bundle, "--data", data_of(1), "--out", tmp_path,
         "--average", "0.2", "--threads", "1",
     )  # fmt: skip
     message = outcome.error()

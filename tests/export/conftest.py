@@ -58,27 +58,37 @@ _ROPE = {
     "original_max_position_embeddings": 64,
 }
 
+_ONE, _TWO = ({"num_hidden_layers": layers} for layers in (1, 2))
+
 VARIANTS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
     "grouped-query": (LlamaConfig, {}, {}),
-    "multi-head": (LlamaConfig, {"num_key_value_heads": 4}, {}),
-    "tied-head": (LlamaConfig, {"tie_word_embeddings": True}, {"tie_word_embeddings": True}),
-    "wide-heads": (LlamaConfig, {"head_dim": 32}, {}),
-    "llama3-rope": (LlamaConfig, {"rope_parameters": _ROPE}, {}),
-    "mistral": (MistralConfig, {"sliding_window": None}, {}),
-    "qwen2": (Qwen2Config, {"use_sliding_window": False}, {}),
+    "multi-head": (LlamaConfig, {"num_key_value_heads": 4, **_TWO}, {}),
+    "tied-head": (
+        LlamaConfig,
+        {"tie_word_embeddings": True, **_TWO},
+        {"tie_word_embeddings": True},
+    ),
+    "wide-heads": (LlamaConfig, {"head_dim": 32, **_TWO}, {}),
+    "llama3-rope": (LlamaConfig, {"rope_parameters": _ROPE, **_TWO}, {}),
+    "mistral": (MistralConfig, {"sliding_window": None, **_TWO}, {}),
+    "qwen2": (Qwen2Config, {"use_sliding_window": False, **_TWO}, {}),
     "last-layer": (LlamaConfig, {}, {"vision_feature_layer": -1}),
     "second-layer": (LlamaConfig, {}, {"vision_feature_layer": 2}),
+    # For what a tower does: as few layers as show it.
+    "shallow": (LlamaConfig, _ONE, {}),
     # A tower without [CLS].
-    "siglip": (LlamaConfig, {}, {"vision_feature_select_strategy": "full"}),
+    "siglip": (LlamaConfig, _ONE, {"vision_feature_select_strategy": "full"}),
     "deep": (LlamaConfig, {"num_hidden_layers": 6}, {}),
 }
+_TOWERS = {"shallow": {"num_hidden_layers": 3}, "siglip": {"num_hidden_layers": 3}}
 
 
 def _make(folder: Path, variant: str) -> Path:
     text_class, text, outer = VARIANTS[variant]
     tiny = AutoConfig.from_pretrained(TINY)
+    tower = SiglipVisionConfig if variant == "siglip" else CLIPVisionConfig
     config = LlavaConfig(
-        vision_config=(SiglipVisionConfig if variant == "siglip" else CLIPVisionConfig)(**_VISION),
+        vision_config=tower(**_VISION | _TOWERS.get(variant, {})),
         text_config=text_class(**{**_TEXT, **text, "eos_token_id": tiny.text_config.eos_token_id}),
         image_token_id=tiny.image_token_id,
         **{"vision_feature_layer": -2, **outer},

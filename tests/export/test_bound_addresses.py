@@ -48,11 +48,14 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> str:
     return "cuda"
 
 
-@pytest.mark.parametrize("method", ["fastervlm", "pyramiddrop"])
+@pytest.mark.parametrize(
+    ("model", "method", "options"),
+    [("grouped-query", "fastervlm", {}), ("deep", "pyramiddrop", {"keep": None})],
+)
 def test_the_golden_sample_comes_out(
-    exported: Callable[..., Path], on_host: str, method: str
+    exported: Callable[..., Path], on_host: str, model: str, method: str, options: dict[str, Any]
 ) -> None:
-    bundle = exported("deep", method, keep=None)
+    bundle = exported(model, method, **options)
     for target in TARGETS:
         pipeline = vtp.load(bundle, on_host, target=target)
         assert type(pipeline.engine) is OnHost
@@ -62,7 +65,7 @@ def test_the_golden_sample_comes_out(
 def test_two_turns_answer_as_on_the_processor(
     exported: Callable[..., Path], on_host: str, scene: Path
 ) -> None:
-    bundle = exported("grouped-query", "fastv", keep=None)
+    bundle = exported("grouped-query", "fastv")
     answers = set()
     for engine in ("cpu", on_host):
         for target in TARGETS:

@@ -62,7 +62,7 @@ BUNDLES: dict[str, dict[str, Any]] = {
         "keep": None,
     },
     "guide": {"method": "guide", "keep": None},
-    "fastv": {"method": "fastv", "layer": 1},
+    "fastv": {"method": "fastv"},
 }
 
 

@@ -21,7 +21,6 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 import vtp
 from vtp.errors import ContextTooLong, GuideMismatch, GuideMissing, SamplingInvalid
 from vtp.export import ExportOptions, export_model
-from vtp.export.targets import TARGETS
 from vtp.runtime.chat.chat import Chat
 from vtp.runtime.files.tensorfile import TensorFile
 from vtp.runtime.media.images import load_image
@@ -111,20 +110,18 @@ class SmallModel:
 
 @pytest.fixture(scope="module")
 def bundles(
-    llava: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    llava: Callable[[str], Path], exported: Callable[..., Path], made_once: Any
 ) -> dict[str, Path]:
     """A guide, and a larger model that drops by it."""
-    made = {}
-    for name, variant, method in (
-        ("guide", "grouped-query", "guide"),
-        ("large", "deep", "sgl:35"),
-        ("lone-row", "grouped-query", "guide"),
-    ):
-        parameters = {"include_last_visual_row": False} if name == "lone-row" else {}
-        made[name] = tmp_path_factory.mktemp("guided") / name
-        options = ExportOptions(method=method, parameters=parameters, targets=tuple(TARGETS))
-        export_model(str(llava(variant)), made[name], options)
-    return made
+    other = {"include_last_visual_row": False}
+    lone = ExportOptions(method="guide", parameters=other, targets=("ort",))
+    return {
+        "guide": exported("grouped-query", "guide", keep=None),
+        "large": exported("deep", "sgl:35", keep=None),
+        "lone-row": made_once(
+            "lone-row", lambda out: export_model(str(llava("grouped-query")), out, lone)
+        ),
+    }
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx", "trt10"])
@@ -242,12 +239,9 @@ def test_a_threshold_that_is_none(bundles: dict[str, Path], threshold: Any) -> N
         pipe.generate(picture(1), QUESTION, exit_threshold=threshold)
 
 
-def test_a_guide_with_another_grid(
-    bundles: dict[str, Path], random_llava: Path, tmp_path: Path
-) -> None:
-    export_model(str(random_llava), tmp_path / "guide", ExportOptions(method="guide"))
+def test_a_guide_with_another_grid(bundles: dict[str, Path], guide_bundle: Path) -> None:
     with pytest.raises(GuideMismatch, match="patch grid"):
-        vtp.load(bundles["large"], guide=tmp_path / "guide")
+        vtp.load(bundles["large"], guide=guide_bundle)
 
 
 @pytest.mark.parametrize(

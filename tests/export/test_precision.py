@@ -20,15 +20,19 @@ from vtp.runtime.bundle.bundle import Bundle
 from vtp.runtime.bundle.manifest import Manifest
 from vtp.runtime.files.tensorfile import TensorFile
 
-METHODS = (("grouped-query", "fastervlm", 0.25), ("deep", "pyramiddrop", None))
+STAGED = {"layers": (2,), "ratios": (0.5,), "positions": "original", "budget": "all"}
+METHODS = (
+    ("grouped-query", "fastervlm", {}),
+    ("grouped-query", "pyramiddrop", {"keep": None, **STAGED}),
+)
 
 
-@pytest.mark.parametrize(("model", "method", "keep"), METHODS)
+@pytest.mark.parametrize(("model", "method", "options"), METHODS)
 def test_weights_and_cache_take_half(
-    exported: Callable[..., Path], model: str, method: str, keep: float | None, scene: Path
+    exported: Callable[..., Path], model: str, method: str, options: dict[str, Any], scene: Path
 ) -> None:
     whole, half = (
-        Bundle(exported(model, method, keep=keep, dtype=dtype)) for dtype in ("float32", "float16")
+        Bundle(exported(model, method, dtype=dtype, **options)) for dtype in ("float32", "float16")
     )
     sizes = [bundle.manifest.weights.bytes for bundle in (whole, half)]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.1)
@@ -43,23 +47,23 @@ def test_weights_and_cache_take_half(
         assert results[1].cache_bytes == predicted
 
 
-@pytest.mark.parametrize(("model", "method", "keep"), METHODS)
+@pytest.mark.parametrize(("model", "method", "options"), METHODS)
 def test_only_the_cache_is_float16_between_graphs(
-    exported: Callable[..., Path], model: str, method: str, keep: float | None
+    exported: Callable[..., Path], model: str, method: str, options: dict[str, Any]
 ) -> None:
-    manifest = Bundle(exported(model, method, keep=keep, dtype="float16")).manifest
+    manifest = Bundle(exported(model, method, dtype="float16", **options)).manifest
     for record in manifest.graphs:
         for spec in (*record.inputs, *record.outputs):
             cached = spec.name.startswith(("past", "present")) or spec.name == "key_cache"
             assert (spec.dtype == "float16") == cached, spec
 
 
-@pytest.mark.parametrize(("model", "method", "keep"), METHODS)
+@pytest.mark.parametrize(("model", "method", "options"), METHODS)
 def test_the_difference_is_that_of_rounding(
-    exported: Callable[..., Path], model: str, method: str, keep: float | None
+    exported: Callable[..., Path], model: str, method: str, options: dict[str, Any]
 ) -> None:
     """Measured at export against PyTorch in float32: neither none nor much."""
-    bundle = Bundle(exported(model, method, keep=keep, dtype="float16"))
+    bundle = Bundle(exported(model, method, dtype="float16", **options))
     logits = [d for d in bundle.manifest.golden.measured if d.output.startswith("logits")]
     assert {d.target for d in logits} == set(TARGETS)
     expected = TensorFile(bundle.file(bundle.manifest.golden.tensors)).tensor("0.logits")

@@ -22,6 +22,7 @@ from vtp.errors import MixedTypes, ModelFileMissing
 from vtp.export import ExportOptions, export_model
 from vtp.export.families.llava import Llava
 from vtp.export.source.find import find_model
+from vtp.runtime.bundle.bundle import Bundle
 
 from ..hub_server import COMMIT, HubServer
 
@@ -43,6 +44,24 @@ def refused(vtp_: Any, model: Path | str, tmp_path: Path) -> str:
     return str(message)
 
 
+@pytest.fixture
+def plain_of(made_once: Any, random_llava: Path) -> Callable[[str], Path]:
+    """The bundle of the model as it was, in a type, made once."""
+
+    def get(dtype: str) -> Path:
+        options = ExportOptions(targets=("ort",), dtype=dtype)
+        name = f"random-plain-{dtype}"
+        return Path(made_once(name, lambda out: export_model(str(random_llava), out, options)))
+
+    return get
+
+
+@pytest.fixture
+def plain(plain_of: Callable[[str], Path]) -> Path:
+    """That in float32."""
+    return plain_of("float32")
+
+
 def answers(bundle: Path, scene: Path) -> list[int]:
     found = vtp.load(bundle).generate(scene, "what number is shown?", keep=1.0, max_new_tokens=8)
     return list(found.tokens)
@@ -56,7 +75,7 @@ def answers(bundle: Path, scene: Path) -> list[int]:
 @pytest.mark.parametrize("parts", [["text_config"], ["vision_config"], ["text_config", None]])
 def test_a_type_in_a_part_of_the_configuration_changes_nothing(
     model: Path,
-    random_llava: Path,
+    plain_of: Callable[[str], Path],
     edit_json: Edit,
     tmp_path: Path,
     dtype: str,
@@ -71,12 +90,11 @@ def test_a_type_in_a_part_of_the_configuration_changes_nothing(
     options = ExportOptions(targets=("ort",), dtype=dtype)
     manifest = export_model(str(model), tmp_path / "out", options)
     assert manifest.golden.measured
-    plain = export_model(str(random_llava), tmp_path / "plain", options)
-    assert manifest.golden.cases == plain.golden.cases
+    assert manifest.golden.cases == Bundle(plain_of(dtype)).manifest.golden.cases
 
 
 def test_a_model_that_transformers_saved_in_float16(
-    tiny_llava: Path, tmp_path: Path, scene: Path
+    tiny_llava: Path, tiny_bundle: Path, tmp_path: Path, scene: Path
 ) -> None:
     from transformers import AutoModelForImageTextToText
 
@@ -86,8 +104,7 @@ def test_a_model_that_transformers_saved_in_float16(
     half.save_pretrained(folder)
     assert "float16" in (folder / "config.json").read_text()
     export_model(str(folder), tmp_path / "out", ONE)
-    export_model(str(tiny_llava), tmp_path / "plain", ONE)
-    assert answers(tmp_path / "out", scene) == answers(tmp_path / "plain", scene)
+    assert answers(tmp_path / "out", scene) == answers(tiny_bundle, scene)
 
 
 def test_weights_of_two_types_are_named_when_the_model_is_made(
@@ -110,7 +127,7 @@ def test_weights_of_two_types_are_named_when_the_model_is_made(
 
 
 def test_files_beside_the_model_are_not_read(
-    vtp: Any, model: Path, random_llava: Path, tmp_path: Path, scene: Path
+    vtp: Any, model: Path, plain: Path, tmp_path: Path, scene: Path
 ) -> None:
     stray = {"layers.0.attention.wq.weight": np.zeros((4, 4), np.float32)}
     # Names that a model knows, with other values, would be worse than unknown ones.
@@ -124,12 +141,11 @@ def test_files_beside_the_model_are_not_read(
     done = vtp("export", model, "--target", "ort", "--out", tmp_path / "out")
     assert done.status == 0
     assert "note: the adapter in the model folder is not applied" in done.err
-    export_model(str(random_llava), tmp_path / "plain", ONE)
-    assert answers(tmp_path / "out", scene) == answers(tmp_path / "plain", scene)
+    assert answers(tmp_path / "out", scene) == answers(plain, scene)
 
 
 def test_one_file_goes_before_shards_as_in_transformers(
-    model: Path, random_llava: Path, tmp_path: Path, scene: Path
+    model: Path, plain: Path, tmp_path: Path, scene: Path
 ) -> None:
     from transformers import AutoModelForImageTextToText
 
@@ -141,8 +157,7 @@ def test_one_file_goes_before_shards_as_in_transformers(
     loaded = AutoModelForImageTextToText.from_pretrained(model).requires_grad_(False)
     assert loaded.lm_head.weight.abs().sum().item() > 0
     export_model(str(model), tmp_path / "out", ONE)
-    export_model(str(random_llava), tmp_path / "plain", ONE)
-    assert answers(tmp_path / "out", scene) == answers(tmp_path / "plain", scene)
+    assert answers(tmp_path / "out", scene) == answers(plain, scene)
 
 
 def test_a_variant_is_read_where_it_is_the_only_one(vtp: Any, model: Path, tmp_path: Path) -> None:
@@ -484,7 +499,7 @@ def test_a_repository_of_pickled_weights_is_told(
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     server = HubServer({"org/name": folder})
     with server.running():
-        status, err = export_from_hub(server, "org/name")
+        status, err = export_from_hub(server, "org/name", "--target", "ort")
     assert status == 1
     assert "pytorch_model.bin" in err.splitlines()[-1]
     assert "pytorch_model.bin" not in server.fetched

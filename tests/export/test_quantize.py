@@ -190,7 +190,9 @@ def test_answers_are_those_of_transformers_with_rounded_weights(
 def test_onnx_runtime_fuses_every_matrix(
     exported: Callable[..., Path], weights: str, dtype: str, tmp_path: Path
 ) -> None:
-    bundle = Bundle(exported("deep", "pyramiddrop", keep=None, weights=weights, dtype=dtype))
+    stages = {"keep": None, "layers": (2,), "ratios": (0.5,), "budget": "all"}
+    options = {"positions": "original", "weights": weights, "dtype": dtype}
+    bundle = Bundle(exported("grouped-query", "pyramiddrop", **stages, **options))
     matrices: Counter[str] = Counter()
     for record in bundle.manifest.graphs:
         options = onnxruntime.SessionOptions()

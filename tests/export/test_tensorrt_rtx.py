@@ -42,7 +42,7 @@ BUNDLES: dict[str, tuple[str, str, dict[str, Any]]] = {
         for model in ("multi-head", "tied-head", "wide-heads", "llama3-rope", "mistral", "qwen2")
     },
 }
-WITHOUT_PLUGIN = ("fastv", "sparsevlm v1", "grouped-query-visionzip")
+WITHOUT_PLUGIN = ("fastv", "sparsevlm v1", "shallow-visionzip")
 """Built with TensorRT's own operators, too."""
 
 

@@ -102,23 +102,23 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_an_export_from_the_cache_writes_the_same_graphs(
     llava: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ExportOptions(method="fastv", parameters={"layer": 1}, targets=("ort", "trt10"))
+    options = ExportOptions(targets=("ort", "trt10"))
     monkeypatch.delenv(VARIABLE)
-    export_model(str(llava("grouped-query")), tmp_path / "traced", options)
+    export_model(str(llava("shallow")), tmp_path / "traced", options)
     assert not (tmp_path / "traces").exists()
     monkeypatch.setenv(VARIABLE, str(tmp_path / "traces"))
-    export_model(str(llava("grouped-query")), tmp_path / "first", options)
+    export_model(str(llava("shallow")), tmp_path / "first", options)
     traces = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "traces").iterdir()}
-    assert len(traces) == 4  # vision, two stages, one drop
+    assert len(traces) == 2  # vision and language
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("traced again")
 
     monkeypatch.setattr(torch.export, "export", never)
-    export_model(str(llava("grouped-query")), tmp_path / "second", options)
+    export_model(str(llava("shallow")), tmp_path / "second", options)
     assert traces == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "traces").iterdir()}
     for name in ("traced", "second"):
         files = sorted((tmp_path / name).glob("*.onnx"))
-        assert len(files) == 8
+        assert len(files) == 4
         for file in files:
             assert file.read_bytes() == (tmp_path / "first" / file.name).read_bytes(), file.name

@@ -82,7 +82,9 @@ def test_answers_are_those_of_the_papers_code(
 def test_a_guide_that_has_other_image_tokens_is_refused(bundle_of: Callable[..., Path]) -> None:
     """Dropping in the vision graph leaves a large mosaic unshrunken, and the guide shrinks it."""
     guide = bundle_of("llava_onevision", "guide", ("ort",))
-    large = vtp.load(bundle_of("llava_onevision", "divprune+sgl", ("ort",)), guide=guide)
+    parameters = {"score": "column-mean"}
+    bundle = bundle_of("llava_onevision", "fastervlm+sgl", ("ort",), parameters=parameters)
+    large = vtp.load(bundle, guide=guide)
     small, big = picture(40, 40), picture(190, 190)
     assert large.generate(small, QUESTION, keep=(0.5, 0.25), max_new_tokens=2).guide is not None
     whole = large.generate(big, QUESTION, keep=1.0, max_new_tokens=2)

@@ -17,7 +17,7 @@ from vtp.export.source.presets import TINY
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
@@ -28,7 +28,7 @@ VIDEO_LLAVA = "VideoLlavaImageProcessor"
 VISION = {
     "hidden_size": 32,
     "intermediate_size": 64,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "initializer_range": 0.2,
 }
@@ -89,7 +89,9 @@ def llava_next(folder: Path, decoder: str = "LlamaConfig", layout: str = "") -> 
     words = Words("<image>")
     config = transformers.LlavaNextConfig(
         vision_config=transformers.CLIPVisionConfig(**VISION, image_size=32, patch_size=8),
-        text_config=words.text(getattr(transformers, decoder), **_whole(decoder)),
+        text_config=words.text(
+            getattr(transformers, decoder), num_hidden_layers=3, **_whole(decoder)
+        ),
         image_token_index=words.id("<image>"),
         image_grid_pinpoints=[[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]],
         image_seq_length=16,
@@ -211,7 +213,7 @@ def qwen(folder: Path, windows: bool) -> None:
         }
     config = config_class(
         vision_config={**tower, "depth": 4, "num_heads": 2, "patch_size": 4},
-        text_config=words.text(text_class, rope_parameters=rope).to_dict(),
+        text_config=words.text(text_class, num_hidden_layers=3, rope_parameters=rope).to_dict(),
         image_token_id=words.id("<|image_pad|>"),
         video_token_id=words.id("<|video_pad|>"),
         vision_start_token_id=words.id("<|vision_start|>"),
