@@ -9,13 +9,13 @@ module cannot be described, its graph is traced anew.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import sys
 import tempfile
 import types
 from collections.abc import Mapping
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def _key(graph: WrappedGraph) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@cache
+@functools.cache
 def _surroundings() -> str:
     """Versions of what traces, and a hash of our own part of it."""
     digest = hashlib.sha256()
@@ -142,6 +142,8 @@ class _Description:
             return number, f"{thing.__module__}.{thing.__qualname__}", held
         if isinstance(thing, types.MethodType):
             return number, thing.__qualname__, self.of(thing.__self__)
+        if isinstance(thing, functools.partial):
+            return number, [self.of(part) for part in (thing.func, thing.args, thing.keywords)]
         if isinstance(thing, np.ndarray):
             return thing.dtype.str, thing.shape, hashlib.sha256(thing.tobytes()).hexdigest()
         if isinstance(thing, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_a_change_of_the_source_or_of_a_package_changes_the_key(
             assert trace_cache._key(wrapped(Scaled())) != before
     trace_cache._surroundings.cache_clear()
     assert trace_cache._key(wrapped(Scaled())) == before
+
+
+def test_a_function_with_some_arguments_is_described() -> None:
+    """The activation of SigLIP's towers is one."""
+    gelu = nn.functional.gelu
+    ways = [partial(gelu, approximate=how) for how in ("tanh", "tanh", "none")]
+    first, same, other = (trace_cache._key(wrapped(Scaled(how=way))) for way in ways)
+    assert first is not None
+    assert first == same != other
 
 
 def test_what_cannot_be_described_is_traced_anew() -> None:
