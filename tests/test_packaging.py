@@ -13,6 +13,7 @@ import pytest
 
 import vtp
 from vtp.cli import main, main_export
+from vtp.export.methods import method_class
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +46,11 @@ def test_extras_that_are_shown_exist(root: Path, project: dict[str, Any]) -> Non
     assert len(shown) > 5
     extras = set(project["project"]["optional-dependencies"])
     assert {name for one in shown for name in one.split(",")} <= extras
+
+
+def test_addresses_are_those_of_the_papers(project: dict[str, Any]) -> None:
+    urls = project["project"]["urls"]
+    assert urls == {name: method_class(name.lower()).paper for name in urls}
 
 
 def test_every_package_folder_is_listed(source_files: list[str], packages: list[str]) -> None:
