@@ -261,7 +261,7 @@ def frozen() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def one_registry() -> Iterator[None]:
     """torch builds its table of ONNX operators anew for every graph; here once for all tests.
 

@@ -106,11 +106,6 @@ def _make(folder: Path, variant: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _fewer_tables(one_registry: None) -> None:
-    """Tests here trace many graphs."""
-
-
 @pytest.fixture(scope="session")
 def llava(made_once: Any) -> Callable[[str], Path]:
     """Folder of a variant's Hugging Face model, made once."""

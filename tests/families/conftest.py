@@ -25,11 +25,6 @@ torch.set_num_threads(1)
 TARGETS = ("ort", "onnx", "trt10")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _fewer_tables(one_registry: None) -> None:
-    """Tests here trace many graphs."""
-
-
 @pytest.fixture(scope="session")
 def model_folder(made_once: Any) -> Callable[[str], Path]:
     """The folder of a small model: by its name in ``tiny.MODELS`` in the layout of transformers, by

@@ -73,7 +73,7 @@ def folder(made_once: Any) -> Path:
                 image_size=32, patch_size=8, num_register_tokens=3,
                 initializer_range=VISION["initializer_range"],
             ),
-            text_config=words.text(transformers.LlamaConfig),
+            text_config=words.text(transformers.LlamaConfig, num_hidden_layers=3),
             image_token_id=words.id("<image>"),
         )  # fmt: skip
         processor = transformers.GotOcr2ImageProcessorPil(
@@ -207,17 +207,31 @@ def test_what_cls_attends_to_is_kept_with_its_plane(
     assert bare != wanted, "the plane must matter, or this shows nothing"
 
 
+DROPS = [(1, "next-attention"), (2, "attention")]
+
+
+@pytest.fixture(scope="module")
+def staged(export: Callable[..., Path]) -> Callable[..., Path]:
+    """A bundle that drops once in the decoder, and was checked on the layers before that."""
+
+    def get(layer: int, score: str) -> Path:
+        stages, check = (f"{layer}:0.5:{score}",), f"layers:{layer}"
+        return export(f"stage-{layer}", method=None, stages=stages, check=check)
+
+    return get
+
+
 @torch.no_grad()
-@pytest.mark.parametrize(("layer", "score"), [(1, "next-attention"), (2, "attention")])
+@pytest.mark.parametrize(("layer", "score"), DROPS)
 def test_a_plane_goes_through_a_drop_that_comes_before_it(
-    export: Callable[..., Path], published: Published, layer: int, score: str
+    staged: Callable[..., Path], published: Published, layer: int, score: str
 ) -> None:
     """The plane is added behind layer 1: a drop before that carries it, a later one does not."""
     image = picture(64, 64)
     features, planes, _ = published.rows([image])
     tokens = published.tokens(WIDE, QUESTION)
     embeds, added, is_image = published.spliced(tokens, list(features), list(planes))
-    bundle = export(f"stage-{layer}", method=None, stages=(f"{layer}:0.5:{score}",))
+    bundle = staged(layer, score)
     with vtp.load(bundle) as pipeline:
         result = pipeline.generate(image, QUESTION, max_new_tokens=1)
     kept = np.concatenate(
@@ -242,14 +256,12 @@ def test_a_plane_goes_through_a_drop_that_comes_before_it(
     assert result.tokens == (int(logits.argmax()),)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "score"), DROPS)
 def test_a_model_is_checked_on_its_first_layers(
-    export: Callable[..., Path], layers: int, vtp: Callable[..., Any]
+    staged: Callable[..., Path], layers: int, score: str, vtp: Callable[..., Any]
 ) -> None:
     """Before and behind the plane; where the stage ends, planes of later layers are no part."""
-    stages = (f"{layers}:0.5:attention",)
-    bundle = export(f"check-{layers}", method=None, stages=stages, check=f"layers:{layers}")
-    verified = vtp("verify", bundle)
+    verified = vtp("verify", staged(layers, score))
     assert verified.status == 0, verified.err
     assert "check.0" in verified.out
 
@@ -291,9 +303,9 @@ def test_tensorrt_rtx_builds_every_graph(everything: Path, tmp_path: Path) -> No
     assert [engine.graph for engine in variant.engines] == graphs
 
 
-def test_a_build_takes_an_image_of_many_tiles(everything: Path) -> None:
+def test_a_build_takes_an_image_of_many_tiles(export: Callable[..., Path]) -> None:
     """Each tile stands in the prompt by itself, and all of them are one image."""
-    manifest = Bundle(everything).manifest
+    manifest = Bundle(export("fastervlm", keep=0.25)).manifest
     plan, limits = manifest.plan, make_limits(manifest, BuildSizes())
     assert (limits.images, limits.parts) == (1, 5)
     extent = extent_of(laid_out([manifest.preprocessing(picture(64, 64))], manifest.prompt).placed)

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from vtp.export.plan.model_folder import ModelFolder  # noqa: E402
+from vtp.runtime.bundle.prompt import Pieces  # noqa: E402
 from vtp.samples.checkpoints.families import FAMILIES  # noqa: E402
 from vtp.samples.checkpoints.sizes import SIZES  # noqa: E402
 from vtp.samples.make_checkpoint import (  # noqa: E402
@@ -80,7 +81,7 @@ def test_vtp_export_reads_the_folder(family: str, tmp_path: Path) -> None:
     takes_videos = family not in ("llava", "llava_next")
     assert (opened.prompt.video is not None) == takes_videos
     kinds = ["image", "video"] if takes_videos else ["image"]
-    turn = opened.prompt.render_turn("what?", kinds, True, [2])
+    turn = opened.prompt.render_turn("what?", kinds, True, Pieces(frames=(2,)))
     image = opened.prompt.image_token
     assert image in turn
     assert turn.count(image) == (1 + 2 if family == "internvl" else 1), "each frame is named"
