@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vtp
 from vtp import errors
 from vtp.export import ExportOptions, export_model
+from vtp.export.plan.cut_model import cut_model
+from vtp.export.plan.model_folder import ModelFolder
+from vtp.export.plan.recipe import make_recipe
 
 
 @pytest.fixture
@@ -114,9 +118,12 @@ def staged(random_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def test_stages_alone_are_the_whole_plan(random_llava: Path, tmp_path: Path) -> None:
-    options = ExportOptions(stages=("1:0.5:attention",))
-    plan = export_model(str(random_llava), tmp_path / "out", options).plan
+def test_stages_alone_are_the_whole_plan(random_llava: Path) -> None:
+    recipe = make_recipe(None, {}, ("1:0.5:attention",))
+    opened = ModelFolder(random_llava)
+    with FakeTensorMode():
+        cut = cut_model(opened, recipe, dtype="float32", keep=None, average=None, context=None)
+    plan = cut.plan
     assert plan.name == "schedule"
     assert [(drop.layer, drop.keep) for drop in plan.drops] == [(1, 0.5)]
 
