@@ -79,7 +79,7 @@ def write_quantized(
         if record.name == CHECK:
             assert layers is not None
             first, part = (graph_file(name, record.target) for name in (language_graph(0), CHECK))
-            model = cut_graph(folder / first, layers, folder / part)
+            model = cut_graph(folder / first, layers, manifest.language.width, folder / part)
             records.append(graph_record(folder, CHECK, record.target, model))
     for file in manifest.files:
         shutil.copyfile(bundle.file(file.file), folder / file.file)
