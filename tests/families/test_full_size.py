@@ -1,8 +1,8 @@
 """The graphs of the published models, from their configuration alone: no weight is there.
 
-Widths are whole, and so are towers but for a short run of one. Layers of a decoder are all alike,
-so that two of them stand for all, and one size for its family; VTP_FULL_DEPTH=1 takes every layer
-of more sizes. TensorRT-RTX parses the graphs, which needs no card.
+Widths are whole. Layers are alike, so that two of a decoder and eight of a tower stand for all, and
+one size for its family; one tower is whole. VTP_FULL_DEPTH=1 takes every layer of more sizes.
+TensorRT-RTX parses the graphs, which needs no card.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx-cu13")
 
 FULL = bool(os.environ.get("VTP_FULL_DEPTH"))
 LAYERS = None if FULL else 2
+TOWER = None if FULL else 8
 MODELS = [
     ("llava", "7b"),
     ("llava_next", "mistral-7b"),
@@ -42,10 +43,15 @@ if FULL:
 
 
 def config_of(family: str, size: str, tower: int | None) -> Any:
-    """The published configuration: the decoder ``LAYERS`` deep, the tower whole or ``tower``."""
+    """The published configuration: the decoder ``LAYERS`` deep, the tower ``tower`` or whole."""
     config = empty_model(PUBLISHED[family], SIZES[family][size], "float16").config
+    vision = config.vision_config
     if tower is not None:
-        config.vision_config.num_hidden_layers = tower
+        setattr(vision, "depth" if hasattr(vision, "depth") else "num_hidden_layers", tower)
+    if tower is not None and hasattr(vision, "fullatt_block_indexes"):
+        whole = [layer for layer in vision.fullatt_block_indexes if layer < tower]
+        assert whole, "a layer that sees the whole image"
+        vision.fullatt_block_indexes = whole
     text = config.text_config
     if LAYERS is not None:
         text.num_hidden_layers = LAYERS
@@ -60,7 +66,8 @@ def test_every_family_is_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "size", "tower"), [("llava", "7b", 4), *((*model, None) for model in MODELS)]
+    ("family", "size", "tower"),
+    [("llava", "7b", 4), ("llava", "7b", None), *((*model, TOWER) for model in MODELS[1:])],
 )
 def test_full_size_graphs_parse(family: str, size: str, tower: int | None, tmp_path: Path) -> None:
     for path in write_graphs(config_of(family, size, tower), tmp_path, "onnx"):
