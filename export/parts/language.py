@@ -98,6 +98,10 @@ class LanguageParts:
         """As ``contract.row_width``."""
         return row_width(self.config.hidden_size, self.planes, layer)
 
+    def layer(self, number: int) -> Any:
+        """A layer of transformers' own, with its attention and norms."""
+        return self.layers[number]
+
     @property
     def position_axes(self) -> int:
         """Numbers that a token carries."""

@@ -85,7 +85,9 @@ def _missing_and_extra(
     ]
     known = {name for aliases in names.values() for name in aliases}
     known |= {family.canonical_name(key) for key, _ in model.named_buffers()}
-    ignored = [re.compile(p) for p in getattr(model, "_keys_to_ignore_on_load_unexpected", 0) or ()]
+    ignored = [
+        re.compile(p) for p in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    ]
     extra = [
         name
         for name in found

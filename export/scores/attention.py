@@ -23,7 +23,7 @@ class LastRowAttention(DropScore):
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)
-        self._scale = float(parts.layers[layer - 1].self_attn.scaling)
+        self._scale = float(parts.layer(layer - 1).self_attn.scaling)
 
     def forward(self, arriving: Arriving) -> torch.Tensor:
         assert arriving.query is not None

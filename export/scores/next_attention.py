@@ -48,8 +48,8 @@ class NextLayerAttention(DropScore):
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)
-        self.norm = parts.layers[layer].input_layernorm
-        self.attention = parts.layers[layer].self_attn
+        self.norm: nn.Module = parts.layer(layer).input_layernorm
+        self.attention: nn.Module = parts.layer(layer).self_attn
         self.rotary = parts.rotary_lookup()
         self._dtype = parts.dtype
 

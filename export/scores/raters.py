@@ -70,7 +70,7 @@ class RatersAttention(DropScore):
 
     def __init__(self, parts: LanguageParts, layer: int) -> None:
         super().__init__(parts, layer)
-        self._scale = float(parts.layers[layer - 1].self_attn.scaling)
+        self._scale = float(parts.layer(layer - 1).self_attn.scaling)
 
     def forward(self, arriving: Arriving) -> torch.Tensor:
         per_head = self.rated(arriving)
